@@ -1,0 +1,1 @@
+"""The decision log: pure leaves (canon, merkle, note, record) and the adapters that write, index, verify."""

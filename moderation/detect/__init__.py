@@ -1,0 +1,1 @@
+"""Detectors: text in, findings out. `api` is the contract, `run` the only way in from above."""

@@ -1,0 +1,68 @@
+"""The contract of a detector.
+
+Local detectors read a growing text and say how far they are done; window detectors read whole windows.
+Local ones get *normalised* text (moderation.normalise: one code point maps to zero or more, context-free, so that
+normalising is independent of chunks); spans are into that text, and the caller maps them back.
+
+The law of a local detector, tested for each one: cutting a text anywhere gives the findings of the whole text.
+That is, for t = a + b: scan(a, 0, final=False) -> (f1, h1), then scan(t, h1, final=True) -> (f2, len(t)),
+and f1 + f2 == scan(t, 0, final=True).findings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from moderation.verdict import Finding, Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    findings: tuple[Finding, ...]
+    """Those that start at or after `start` and end at or before `hold`, by (end, start); none crosses `hold`.
+    Every finding has a span, in the text given."""
+    hold: int
+    """Whatever is appended, every finding that starts before `hold` is already in `findings` (or came earlier)."""
+
+
+class Local(Protocol):
+    """Finds what depends on itself and a bounded stretch around it: patterns, words, secrets, personal data."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def version(self) -> str:
+        """A hash of everything that its findings depend on; part of the cache key and of the log."""
+        ...
+
+    @property
+    def behind(self) -> int:
+        """How many code points before `start` it may look at."""
+        ...
+
+    @property
+    def reach(self) -> int:
+        """The most code points that can stand between `hold` and the end of the text, when not final."""
+        ...
+
+    def scan(self, text: str, start: int, final: bool) -> Scan:
+        """Look at text[start:], with text[:start] as context only. `hold` equals len(text) when final."""
+        ...
+
+
+class Windowed(Protocol):
+    """Reads whole windows: models, judges. Findings may have no span."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    def detect(self, texts: Sequence[str]) -> Sequence[tuple[Finding, ...] | Unknown]: ...
+
+
+Detector = Local | Windowed

@@ -1,0 +1,1 @@
+"""Policies: YAML to a compiled Policy, and the one function that decides."""

@@ -1,0 +1,1 @@
+"""Wire formats: bytes to segments and back. Knows nothing of policies."""
