@@ -47,33 +47,70 @@ class Code:
     todo: str
 
 
+_CLIENT = "invalid_request_error"
+_SERVER = "server_error"
+
 CODES: dict[str, Code] = {
-    "data_inspection_failed": Code(400, "invalid_request_error", False, "The policy blocked the request or the answer.",
-                                   "Change the content, or ask the policy's owner; quote the decision id."),
-    "invalid_json": Code(400, "invalid_request_error", False, "The body is not one JSON object in UTF-8 that every reader reads alike.",
-                         "Send valid JSON: no duplicate keys, no NaN, UTF-8."),
-    "invalid_body": Code(400, "invalid_request_error", False, "The JSON is not a chat request that can be read in full.",
-                         "Compare with the chat completions reference; the message names the place."),
-    "nesting_too_deep": Code(400, "invalid_request_error", False, "The JSON is nested deeper than 100.", "Flatten it."),
-    "body_too_large": Code(413, "invalid_request_error", False, "The body is over the limit.", "Send less, or raise max_body."),
-    "unsupported_encoding": Code(415, "invalid_request_error", False, "The content-encoding is not one that is read.",
-                                 "Use identity, gzip or deflate."),
-    "unmoderated_path": Code(403, "invalid_request_error", False, "This path carries content that is not moderated by this version.",
-                             "Use /chat/completions, or let the path through by name with `passthrough`."),
-    "media_not_scanned": Code(400, "invalid_request_error", False, "The policy blocks media that no detector reads.",
-                              "Leave the media out, or change defaults.unscanned_media."),
-    "invalid_api_key": Code(401, "invalid_request_error", False, "The client key is missing or unknown.", "Send a key that `clients` lists."),
-    "not_found": Code(404, "invalid_request_error", False, "There is no such path here.", "See /docs for the paths."),
-    "method_not_allowed": Code(405, "invalid_request_error", False, "The path does not take this method.", "Use POST."),
-    "audit_unavailable": Code(503, "server_error", True, "The decision cannot be written durably, so nothing is forwarded.",
-                              "Operators: check the log's disk; see /readyz."),
-    "not_ready": Code(503, "server_error", True, "The sidecar is starting or draining.", "Try again."),
-    "upstream_unreachable": Code(502, "server_error", True, "The upstream cannot be reached.", "Operators: check --upstream and the network."),
-    "upstream_timeout": Code(504, "server_error", True, "The upstream did not answer in time.", "Try again; operators: see the time-out settings."),
-    "upstream_interrupted": Code(502, "server_error", True, "The upstream ended in the middle of its answer.", "Try again."),
-    "upstream_invalid": Code(502, "server_error", True, "The upstream's answer cannot be read, so it cannot be moderated.",
-                             "Operators: check that --upstream is an OpenAI-compatible API."),
-    "internal_error": Code(500, "server_error", True, "The sidecar failed; nothing unread was passed on.", "Report it with the request id."),
+    "data_inspection_failed": Code(
+        400, _CLIENT, False,
+        "The policy blocked the request or the answer.",
+        "Change the content, or ask the policy's owner; quote the decision id.",
+    ),
+    "invalid_json": Code(
+        400, _CLIENT, False,
+        "The body is not one JSON object in UTF-8 that every reader reads alike.",
+        "Send valid JSON: no duplicate keys, no NaN, UTF-8.",
+    ),
+    "invalid_body": Code(
+        400, _CLIENT, False,
+        "The JSON is not a chat request that can be read in full.",
+        "Compare with the chat completions reference; the message names the place.",
+    ),
+    "nesting_too_deep": Code(400, _CLIENT, False, "The JSON is nested deeper than 100.", "Flatten it."),
+    "body_too_large": Code(413, _CLIENT, False, "The body is over the limit.", "Send less, or raise max_body."),
+    "unsupported_encoding": Code(
+        415, _CLIENT, False,
+        "The content-encoding is not one that is read.",
+        "Use identity, gzip or deflate.",
+    ),
+    "unmoderated_path": Code(
+        403, _CLIENT, False,
+        "This path carries content that this version does not moderate.",
+        "Use /chat/completions, or let the path through by name with the setting `passthrough`.",
+    ),
+    "media_not_scanned": Code(
+        400, _CLIENT, False,
+        "The policy blocks media that no detector reads.",
+        "Leave the media out, or change defaults.unscanned_media.",
+    ),
+    "invalid_api_key": Code(
+        401, _CLIENT, False, "The client key is missing or unknown.", "Send a key that `clients` lists."
+    ),
+    "not_found": Code(404, _CLIENT, False, "There is no such path here.", "See /docs for the paths."),
+    "method_not_allowed": Code(405, _CLIENT, False, "The path does not take this method.", "Use POST."),
+    "audit_unavailable": Code(
+        503, _SERVER, True,
+        "The decision cannot be written durably, so nothing goes on.",
+        "Operators: check the log's disk; see /readyz.",
+    ),
+    "not_ready": Code(503, _SERVER, True, "The sidecar is starting or draining.", "Try again."),
+    "upstream_unreachable": Code(
+        502, _SERVER, True, "The upstream cannot be reached.", "Operators: check --upstream and the network."
+    ),
+    "upstream_timeout": Code(
+        504, _SERVER, True, "The upstream did not answer in time.", "Try again; operators: see the time-out settings."
+    ),
+    "upstream_interrupted": Code(
+        502, _SERVER, True, "The upstream ended in the middle of its answer.", "Try again."
+    ),
+    "upstream_invalid": Code(
+        502, _SERVER, True,
+        "The upstream's answer cannot be read, so it cannot be moderated.",
+        "Operators: check that --upstream is an OpenAI-compatible API.",
+    ),
+    "internal_error": Code(
+        500, _SERVER, True, "The sidecar failed; nothing unread was passed on.", "Report it with the request id."
+    ),
 }
 
 

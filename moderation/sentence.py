@@ -1,0 +1,63 @@
+"""Sentences and windows: places in a growing text that never move once they are known.
+
+A cut depends on the text before it and on one code point after it, never on how the text arrived, so that a stream
+and the whole text are cut alike. Knows nothing of languages: it knows terminators, closers and white space.
+"""
+
+from __future__ import annotations
+
+import re
+
+from moderation.text import Span
+
+SENTENCE_CAP = 400
+"""A sentence is cut here whatever it says (code points), so that a window is bounded."""
+ANSWER_WINDOW = 100
+"""A window of an answer closes at the first sentence end at or after this many code points."""
+INPUT_WINDOW = 400
+
+# Possessive, so that a shorter text never finds a cut by giving characters back that a longer one would take.
+_END = re.compile(
+    r"(?:[.!?]++[\"'”’»)\]]*+\s++|[。！？｡…]++[\"'”’」』）】》]*+\s*+|[^\S\n]*+\n\s*+)(?=\S)",
+)
+
+
+def next_sentence(text: str, start: int, final: bool) -> int | None:
+    """The end of the sentence that starts at `start`, or None where it is not known yet.
+
+    A terminator ends a sentence together with the closers and white space behind it; the first code point of the next
+    sentence must have been seen. When `final`, the end of the text ends the last sentence (None if there is no text left).
+    """
+    cap = start + SENTENCE_CAP
+    match = _END.search(text, start, cap + 1)
+    if match is not None and match.end() > start:
+        return match.end()
+    if len(text) > cap:
+        return cap
+    return len(text) if final and len(text) > start else None
+
+
+def next_window(text: str, start: int, sentence: int, size: int, final: bool) -> tuple[int, int | None]:
+    """Go on from a window that starts at `start` and whose last known sentence end is `sentence` (>= start).
+
+    Returns (sentence', end): the newest sentence end known inside the window and the window's end, or None while open.
+    """
+    while True:
+        if sentence - start >= size:
+            return sentence, sentence
+        end = next_sentence(text, sentence, final)
+        if end is None:
+            return sentence, (len(text) if final and len(text) > start else None)
+        sentence = end
+
+
+def windows(text: str, size: int) -> tuple[Span, ...]:
+    """The windows of a whole text; they cover it without gaps and do not overlap. An empty text has none."""
+    found: list[Span] = []
+    start = 0
+    while start < len(text):
+        _, end = next_window(text, start, start, size, final=True)
+        assert end is not None
+        found.append(Span(start, end))
+        start = end
+    return tuple(found)

@@ -1,0 +1,63 @@
+"""Cuts never move: every prefix of a text knows only cuts that the whole text has too."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moderation.sentence import SENTENCE_CAP, next_sentence, next_window, windows
+from moderation.text import Span
+
+CASES = [
+    ("English", "One. Two! Three?", ["One. ", "Two! ", "Three?"]),
+    ("a number is not an end", "It is 3.14 big. Yes.", ["It is 3.14 big. ", "Yes."]),
+    ("Chinese needs no space", "你好。再见！好", ["你好。", "再见！", "好"]),
+    ("closers stay with their sentence", "他说：“好。”然后走了。", ["他说：“好。”", "然后走了。"]),
+    ("a line end is an end", "- one\n- two\n\n\nthree", ["- one\n", "- two\n\n\n", "three"]),
+    ("white space alone", "  \n ", ["  \n "]),
+    ("dots", "Wait... what", ["Wait... ", "what"]),
+    ("no end at all", "x" * (SENTENCE_CAP + 5), ["x" * SENTENCE_CAP, "x" * 5]),
+]
+
+
+def sentences(text: str, final: bool = True) -> list[str]:
+    found, start = [], 0
+    while (end := next_sentence(text, start, final)) is not None:
+        found.append(text[start:end])
+        start = end
+    return found
+
+
+@pytest.mark.parametrize(("note", "text", "expected"), CASES, ids=[c[0] for c in CASES])
+def test_sentences(note: str, text: str, expected: list[str]) -> None:
+    assert sentences(text) == expected
+
+
+PROSE = st.text(alphabet="ab1 .!?。！…”\"\n\u3000）x", max_size=60) | st.text(alphabet="a. ", min_size=390, max_size=420)
+
+
+@given(PROSE)
+def test_a_cut_never_moves(text: str) -> None:
+    whole = sentences(text)
+    assert "".join(whole) == text
+    for size in range(len(text) + 1):
+        known = sentences(text[:size], final=False)
+        assert known == whole[: len(known)]
+
+
+@given(PROSE, st.integers(1, 30))
+def test_windows_cover_and_never_move(text: str, size: int) -> None:
+    whole = windows(text, size)
+    assert "".join(text[w.start : w.end] for w in whole) == text
+    start = sentence = 0
+    grown: list[Span] = []
+    for length in range(len(text) + 1):
+        while True:
+            sentence, end = next_window(text[:length], start, sentence, size, final=False)
+            if end is None:
+                break
+            grown.append(Span(start, end))
+            start = sentence = end
+    assert tuple(grown) == whole[: len(grown)]
+    assert all(w.end - w.start >= size for w in whole[:-1])
