@@ -1,0 +1,182 @@
+"""The upstream over HTTP: bytes out, bytes in, as they are. The only file that imports aiohttp.
+
+Knows no dialect and no policy. It decompresses nothing, follows no redirect, retries nothing, keeps no cookie, and reads ahead of
+its reader by a bounded amount. Every failure is an errors.UpstreamError without content, and without the upstream's address.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from moderation.errors import UpstreamError
+
+Headers = list[tuple[bytes, bytes]]
+"""Names as they came, in their order, repeats included."""
+
+# RFC 9110 7.6.1, and what HTTP/1.1 stacks have sent besides. Expect ends here: we have read the whole body before we send it on.
+_ONE_HOP = frozenset({b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
+                      b"trailer", b"transfer-encoding", b"upgrade", b"expect", b"host", b"content-length"})
+_AUTOMATIC = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+# Servers on uvicorn (vLLM, SGLang) drop idle connections after 5 s; a POST that meets this cannot safely be sent again.
+_KEEP_ALIVE_SECONDS = 4.0
+_HEADER_LIMIT = 64 << 10
+
+
+def forwardable(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """The headers that go on to the next hop: without hop-by-hop ones, those that Connection names, Host and Content-Length."""
+    kept = [pair for pair in headers if pair[0].lower() not in _ONE_HOP]
+    named = {name.strip().lower() for key, value in headers if key.lower() == b"connection" for name in value.split(b",")}
+    return [pair for pair in kept if pair[0].lower() not in named] if named else kept
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds; 0 waits for ever."""
+
+    connect: float = 10.0
+    first_byte: float = 600.0
+    idle: float = 120.0
+    total: float = 3600.0
+
+
+class _Body(aiohttp.BytesPayload):
+    """A body in memory of any size; aiohttp warns of those over 1 MiB because building one could stall the loop. It is built."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(b"", content_type="application/octet-stream")
+        self._value = body
+        self._size = len(body)
+
+
+class Answer:
+    """What the upstream answers: status and headers now, the body as it arrives. Close it, or read it to its end."""
+
+    __slots__ = ("_response", "headers", "length", "status")
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status = response.status
+        self.headers = forwardable(response.raw_headers)
+        self.length = response.content_length
+
+    async def read(self) -> bytes:
+        """What has arrived, at least one byte; b"" at the end of the body. A body that was cut raises UpstreamError."""
+        content = self._response.content
+        try:
+            return await content.readany()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            # aiohttp forgets what came before a break; we hand it on, so that what is read does not depend on when it is read
+            if left := content._read_nowait(-1):
+                return left
+            self.close()
+            raise _failure(error, begun=True) from error
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body's bytes as they arrive."""
+        while chunk := await self.read():
+            yield chunk
+
+    async def whole(self, limit: int) -> bytes:
+        """The whole body, of at most `limit` bytes."""
+        parts: list[bytes] = []
+        size = 0
+        while chunk := await self.read():
+            parts.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                self.close()
+                raise UpstreamError("upstream_invalid", f"the upstream's answer is over {limit} bytes; see max_answer")
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """End the call now. An answer read to its end is not cut: its connection is already kept for the next one."""
+        connection = self._response.connection
+        transport = connection.transport if connection else None
+        self._response.close()
+        if transport is not None:  # close() alone waits for TLS goodbyes and unsent bytes; the upstream would go on generating
+            transport.abort()
+
+
+class Upstream:
+    """One base URL and its connections. Made anywhere, used in one event loop."""
+
+    def __init__(self, base: str, timeouts: Timeouts | None = None, *, buffer: int = 256 << 10,
+                 ca_file: str | None = None) -> None:
+        self._base = base.rstrip("/")
+        self._timeouts = timeouts or Timeouts()
+        self._buffer = buffer
+        self._trust: ssl.SSLContext | bool = ssl.create_default_context(cafile=ca_file) if ca_file else True
+        self._session: aiohttp.ClientSession | None = None
+
+    async def send(self, method: str, path_and_query: str, headers: Sequence[tuple[bytes, bytes]],
+                   body: bytes | None = None) -> Answer:
+        """Send one request; the answer's headers are there when this returns. `path_and_query` goes out as it is, after the base.
+
+        Cancelling this call ends it at the upstream, too.
+        """
+        session = self._session or self._open()
+        url = URL(self._base + path_and_query, encoded=True)
+        fields = CIMultiDict((_field(name), _field(value)) for name, value in forwardable(headers))
+        try:
+            response = await session.request(method, url, headers=fields, data=_Body(body) if body is not None else None,
+                                             skip_auto_headers=_AUTOMATIC, allow_redirects=False)
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise _failure(error, begun=False) from error
+        if response.connection is not None and (protocol := response.connection.protocol) is not None:
+            protocol.read_timeout = self._timeouts.idle or None
+            if not response.content.total_bytes:  # else it starts anew with the next bytes, or as the reader goes on
+                protocol.start_timeout()
+        return Answer(response)
+
+    async def close(self) -> None:
+        """End all calls and connections. A later send opens new ones."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        times = self._timeouts
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=self._trust, keepalive_timeout=_KEEP_ALIVE_SECONDS),
+            timeout=aiohttp.ClientTimeout(total=times.total or None, sock_connect=times.connect or None,
+                                          sock_read=times.first_byte or None, ceil_threshold=float("inf")),
+            cookie_jar=aiohttp.DummyCookieJar(),  # one jar would hand one user's cookies to the next
+            auto_decompress=False, raise_for_status=False, trust_env=False, requote_redirect_url=False,
+            read_bufsize=max(1, self._buffer // 2),  # aiohttp stops reading at twice this
+            max_line_size=_HEADER_LIMIT, max_field_size=_HEADER_LIMIT)
+        session._retry_connection = False  # it would send a GET, PUT or DELETE twice where a kept connection had gone
+        self._session = session
+        return session
+
+
+def _field(raw: bytes) -> str:
+    """aiohttp writes header text as UTF-8; bytes that are not UTF-8 are read as Latin-1, as HTTP always did."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def _failure(error: Exception, *, begun: bool) -> UpstreamError:
+    """Which of our codes an aiohttp failure is. The order matters: its classes overlap."""
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            return UpstreamError("upstream_timeout", "the upstream did not accept a connection in time")
+        case aiohttp.ServerTimeoutError() | TimeoutError():
+            stage = "went silent in the middle of its answer" if begun else "did not answer in time"
+            return UpstreamError("upstream_timeout", f"the upstream {stage}")
+        case aiohttp.ClientConnectorCertificateError():
+            return UpstreamError("upstream_unreachable", "the upstream's certificate is not trusted; see upstream_ca")
+        case aiohttp.ClientConnectorError():
+            return UpstreamError("upstream_unreachable", f"the upstream cannot be reached: {error.strerror or 'no connection'}")
+        case aiohttp.ClientResponseError() | ValueError():
+            return UpstreamError("upstream_invalid", "the upstream's answer is not HTTP that can be read")
+        case _:
+            stage = "in the middle of its answer" if begun else "before it answered"
+            return UpstreamError("upstream_interrupted", f"the upstream ended the connection {stage}")
