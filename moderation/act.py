@@ -47,6 +47,12 @@ class Names:
     def __bool__(self) -> bool:
         return bool(self._values)
 
+    def fork(self) -> Names:
+        """A copy that can name more values; what it names is not restored by this one."""
+        other = Names()
+        other._names, other._values, other._counts = dict(self._names), dict(self._values), dict(self._counts)
+        return other
+
     def name(self, kind: str, value: str) -> str:
         """The name of a value; the same kind and value always give the same name."""
         known = self._names.get((kind, value))
@@ -88,7 +94,7 @@ class Names:
 
 
 def merge(changes: Iterable[Change]) -> tuple[Change, ...]:
-    """Unite overlapping changes: the union of the spans, with action and text of the most severe (then the longest, then first)."""
+    """Unite overlapping changes: the union of the spans, with the text of the most severe, then the longest, then the first."""
     ordered = sorted(changes, key=lambda c: (c.span.start, c.span.end))
     united: list[Change] = []
     for change in ordered:

@@ -1,0 +1,83 @@
+"""A lane: one tape with what has been decided about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from moderation.act import Change, merge
+from moderation.judge import EVERYTHING, Seen, window
+from moderation.policy.decide import Patience
+from moderation.stream.plan import Reading, TapeName
+from moderation.stream.tape import Tape
+from moderation.text import Phase, Span
+from moderation.verdict import Key, Unknown, Window
+
+
+class Lane:
+    """Positions on one tape: `fed` has arrived, `judged` is decided, `out` may go to the client."""
+
+    __slots__ = (
+        "begun", "changes", "closed", "fed", "id", "judged", "key", "label", "minded", "out", "pending", "phase", "raw",
+        "reading", "restored", "tape", "whole", "window",
+    )
+
+    def __init__(self, name: TapeName, reading: Reading, key: Key, phase: Phase, whole: bool) -> None:
+        self.id = name
+        self.label = f"{name.choice}/{name.name}"
+        self.reading = reading
+        self.key = key
+        self.phase = phase
+        self.whole = whole
+        """Held to the end: a tool call's arguments, or a rule over the answer."""
+        self.raw: list[str] = []
+        self.tape = Tape(reading.local if reading.patience in (Patience.LOCAL, Patience.WINDOW) and not whole else {})
+        self.fed = 0
+        self.judged = 0
+        self.restored = 0
+        """Before it, every name that stands in the text is known."""
+        self.out = 0
+        self.begun = 0
+        """Where the open window begins."""
+        self.window: list[Seen] = []
+        self.changes: tuple[Change, ...] = ()
+        self.closed = False
+        self.minded = -1
+        """How many failed detectors the last decision without a finding knew of; -1 before the first."""
+        self.pending: list[Span] = []
+        """Findings that are settled but wait for their turn to be committed."""
+
+    def add(self, change: Change) -> None:
+        self.changes = merge((*self.changes, change))
+
+    @property
+    def muted(self) -> bool:
+        """True where all that is still to come is taken."""
+        return bool(self.changes) and self.changes[-1].span.end >= EVERYTHING
+
+    def unknown(self) -> Iterable[Unknown]:
+        return (unknown for unknown, _ in self.tape.dead.values())
+
+    def current(self) -> Window:
+        """The signals of the open window so far."""
+        return window(self.key, self.window, self.unknown())
+
+    def text(self, span: Span) -> str:
+        return self.tape.text(span.start, span.end)
+
+    def update(self) -> None:
+        """How far the text may go out: nothing that is not judged, half a name, or part of a change."""
+        place = self.judged if self.whole else min(self.judged, self.restored)
+        if place > self.out:
+            spans = [*self.pending, *(c.span for c in self.changes if c.span.end < EVERYTHING)]
+            self.out = max(self.out, clear(self.tape.clear(place), spans))
+
+
+def clear(place: int, spans: Sequence[Span]) -> int:
+    """The greatest position at or before `place` that none of the spans crosses."""
+    moved = True
+    while moved:
+        moved = False
+        for span in spans:
+            if span.start < place < span.end:
+                place, moved = span.start, True
+    return place
