@@ -1,0 +1,98 @@
+"""Canonical JSON of leaves: RFC 8785 restricted to what two implementations cannot read differently.
+
+A leaf is one object of at most 65,535 bytes: ASCII keys, integers below 2^53 and no other numbers, no lone surrogates.
+Knows nothing of what the members mean.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import NoReturn
+
+from moderation.errors import ModerationError
+
+MAX_LEAF = 65_535
+"""C2SP tlog-tiles writes an entry's length in 16 bits."""
+MAX_INT = 2**53 - 1
+"""Beyond it, readers that keep numbers in doubles disagree."""
+MAX_DEPTH = 32
+"""Our deepest leaf has 6 levels; the cap keeps hostile input from exhausting the stack."""
+
+
+class CanonError(ModerationError):
+    """A value has no canonical form, or bytes are not one. Says the place, never the content."""
+
+
+def encode(value: object) -> bytes:
+    """The one form of a leaf. Raises CanonError for what has none, and for more than MAX_LEAF bytes."""
+    if type(value) is not dict:
+        raise CanonError("leaf: expected an object at the top")
+    data = encode_part(value)
+    if len(data) > MAX_LEAF:
+        raise CanonError(f"leaf: {len(data)} bytes, the most is {MAX_LEAF}; split it into parts")
+    return data
+
+
+def encode_part(value: object) -> bytes:
+    """The canonical form of any value, of any length: for measuring, and for hashing what is not a leaf."""
+    _check(value, 0)
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False)
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise CanonError(f"leaf: a lone surrogate at character {error.start}") from None
+
+
+def decode(data: bytes) -> dict[str, object]:
+    """Read a leaf strictly: whatever is not exactly the canonical form is refused with a CanonError."""
+    if len(data) > MAX_LEAF:
+        raise CanonError(f"leaf: {len(data)} bytes, the most is {MAX_LEAF}")
+    try:
+        value = json.loads(data.decode("utf-8"), parse_float=_no_float, parse_constant=_no_float, parse_int=_integer)
+    except UnicodeDecodeError as error:
+        raise CanonError(f"leaf: not UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise CanonError(f"leaf: not JSON at character {error.pos}") from None
+    except RecursionError:
+        raise CanonError("leaf: nested too deep") from None
+    if type(value) is not dict:
+        raise CanonError("leaf: expected an object at the top")
+    # One comparison settles duplicate keys, order, spaces, escapes and -0 at once.
+    if encode(value) != data:
+        raise CanonError("leaf: JSON, but not in canonical form (key order, spaces, escapes or duplicate keys)")
+    return value
+
+
+def _check(value: object, depth: int) -> None:
+    # By exact type: a subclass may print itself in a form of its own.
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return
+    if kind is int:
+        if not -MAX_INT <= value <= MAX_INT:  # type: ignore[operator]  # kind is int
+            raise CanonError("leaf: an integer of 2^53 or more")
+        return
+    if depth >= MAX_DEPTH:
+        raise CanonError(f"leaf: nested deeper than {MAX_DEPTH}")
+    if kind is list or kind is tuple:
+        for item in value:  # type: ignore[attr-defined]  # kind is list or tuple
+            _check(item, depth + 1)
+        return
+    if kind is dict:
+        for key, item in value.items():  # type: ignore[attr-defined]  # kind is dict
+            if type(key) is not str or not key.isascii():
+                raise CanonError("leaf: a key that is not an ASCII string")
+            _check(item, depth + 1)
+        return
+    raise CanonError(f"leaf: a value of type {kind.__name__}; expected object, array, string, integer, true, false or null")
+
+
+def _no_float(_: str) -> NoReturn:
+    raise CanonError("leaf: a number with a fraction or exponent, or not a number")
+
+
+def _integer(digits: str) -> int:
+    # int() of a long text of digits takes quadratic time.
+    if len(digits) > 17:
+        raise CanonError("leaf: an integer of 2^53 or more")
+    return int(digits)

@@ -1,0 +1,341 @@
+"""`Log`: the append-only decision log of this process, as the event loop sees it.
+
+Strict appends return once an fdatasync covers them, fast ones once the bytes are written. A thread gathers what is queued into
+one write and one fdatasync. The first error latches: nothing more is acknowledged until the log was reopened and a `gap` leaf is
+in it. Knows nothing of what decisions mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from moderation.audit.canon import CanonError
+from moderation.audit.disk import Disk
+from moderation.audit.opening import Opened, open_folder
+from moderation.audit.record import gap, interrupted
+from moderation.audit.recovery import Pairs
+from moderation.audit.writer import Clock, Limits
+from moderation.errors import LogError
+
+Bodies = Sequence[Mapping[str, object]]
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def wall(self) -> int:
+        return time.time_ns() // 1000
+
+    def mono(self) -> int:
+        return time.monotonic_ns() // 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """Leaves on their way, and who waits for them."""
+
+    bodies: Bodies
+    loop: asyncio.AbstractEventLoop
+    done: asyncio.Future[int]
+
+
+class Log:
+    """One log folder, held by this process from open to close."""
+
+    def __init__(
+        self, opened: Opened, disk: Disk, clock: Clock, limits: Limits, observe: Callable[[int, float], None] | None,
+    ) -> None:
+        self.folder, self.fingerprint_key = opened.folder, opened.fingerprint_key
+        self.latched: LogError | None = None
+        self._lock_fd, self._writer, self._pairs = opened.lock, opened.writer, Pairs()
+        self._disk, self._clock, self._limits = disk, clock, limits
+        self._observe = observe
+        self._queue: deque[_Waiting] = deque()
+        self._wake = threading.Condition()
+        # Guards the writer and what is known of open requests. INVARIANT: not held during an fdatasync that requests wait for,
+        # but to roll or reopen; the event loop never waits for it.
+        self._writing = threading.RLock()
+        self._unsynced: list[Mapping[str, object]] = []
+        self._dirty_at: float | None = None
+        self._signed_at = self._failed_at = time.monotonic()
+        self._lost, self._lost_since, self._rewound = 0, 0, False
+        self._cause = ""
+        self._unclosed: dict[str, int] = {}
+        self._closing, self._pid = False, os.getpid()
+        self._thread = threading.Thread(target=self._run, name=f"audit-{opened.folder.name}", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def open(
+        cls, data: Path, *, keys: Path | None = None, origin: str | None = None, log_index: int | None = None, version: str = "",
+        clock: Clock | None = None, disk: Disk | None = None, limits: Limits | None = None,
+        observe: Callable[[int, float], None] | None = None,
+    ) -> Log:
+        """Take the first free log folder of `data` (or the one asked for), bring it in order, and write its `log_open`.
+
+        Blocks on the disk. `observe` hears of each batch: leaves, seconds of its fdatasync; it is called in the log's thread.
+        """
+        clock, disk, limits = clock or SystemClock(), disk or Disk(), limits or Limits()
+        opened = open_folder(data, keys or data / "keys", origin, log_index, version, clock, disk, limits)
+        return cls(opened, disk, clock, limits, observe)
+
+    @property
+    def size(self) -> int:
+        """Leaves written so far."""
+        return self._writer.size
+
+    async def append(self, body: Mapping[str, object], *, strict: bool) -> int:
+        """Record one leaf; gives its index. Raises LogError when that is not possible, CanonError for a body that is no leaf."""
+        return await self.append_all((body,), strict=strict)
+
+    async def append_all(self, bodies: Bodies, *, strict: bool) -> int:
+        """Record leaves side by side, in order, in one batch: all of them or none. Gives the first index."""
+        self._refuse_if_down(bodies)
+        if not strict and not self._queue and self._writing.acquire(blocking=False):
+            try:
+                if self.latched is None and not self._writer.is_full():
+                    return self._write_now(bodies)
+            finally:
+                self._writing.release()
+        if len(self._queue) >= self._limits.queue:
+            await self._room()
+            self._refuse_if_down(bodies)
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(bodies, loop, loop.create_future())
+        with self._wake:
+            self._queue.append(waiting)
+            self._wake.notify()
+        return await waiting.done
+
+    async def close(self) -> None:
+        """Close what is still open as interrupted, flush, sign the last checkpoint, let the folder go."""
+        if self._closing:
+            return
+        with self._writing:
+            left = [interrupted(request, count) for request, count in self._pairs.open.items()]
+        if left and self.latched is None:
+            with contextlib.suppress(LogError):  # a log that cannot take them latches, and says so below
+                await self.append_all(left, strict=True)
+        self._closing = True
+        with self._wake:
+            self._wake.notify()
+        await asyncio.to_thread(self._thread.join)
+        self._writer.release()
+        self._disk.close(self._lock_fd)
+        if self.latched is not None:
+            raise LogError(f"{self.folder}: closed without a last checkpoint: {self.latched}")
+
+    def _refuse_if_down(self, bodies: Bodies) -> None:
+        if os.getpid() != self._pid:
+            raise LogError(f"{self.folder}: the log belongs to the process that opened it; a forked worker opens its own")
+        if self._closing:
+            raise LogError(f"{self.folder}: the log is closed")
+        if self.latched is not None:
+            self._lose(bodies)
+            raise LogError(str(self.latched))
+
+    def _write_now(self, bodies: Bodies) -> int:
+        try:
+            result = self._writer.write([bodies])[0]
+        except (OSError, LogError) as error:
+            self._lose(bodies)
+            raise self._latch(error) from None
+        if isinstance(result, CanonError):
+            raise result
+        self._saw(bodies)
+        if self._dirty_at is None:
+            self._dirty_at = time.monotonic()
+            with self._wake:
+                self._wake.notify()
+        return result
+
+    async def _room(self) -> None:
+        deadline = time.monotonic() + self._limits.wait
+        while len(self._queue) >= self._limits.queue:
+            if time.monotonic() >= deadline:
+                raise LogError(f"{self.folder}: {self._limits.queue} leaves are waiting for the disk; nothing was recorded")
+            await asyncio.sleep(0.002)
+
+    # Called from the loop and from the thread; _writing or _wake guards them.
+
+    def _saw(self, bodies: Bodies) -> None:
+        """These leaves are written."""
+        for body in bodies:
+            kind, request = str(body.get("kind")), str(body.get("req"))
+            self._pairs.see(kind, request, body.get("part", 0) == 0)
+            if kind in ("open", "close"):
+                self._unsynced.append(body)
+
+    def _lose(self, bodies: Bodies) -> None:
+        """These leaves will never be in the log."""
+        with self._wake:
+            if not self._lost:
+                self._lost_since = self._clock.wall()
+            self._lost += len(bodies)
+            for body in bodies:
+                request = str(body.get("req"))
+                if body.get("kind") == "close" and request in self._pairs.open:
+                    self._unclosed[request] = self._pairs.open.pop(request)
+
+    def _latch(self, error: OSError | LogError) -> LogError:
+        """From now on nothing is acknowledged. The first error stays."""
+        with self._writing:
+            if self.latched is None:
+                text = f"{error.strerror}" if isinstance(error, OSError) else str(error)
+                self.latched = LogError(f"{self.folder}: {text}; decisions cannot be recorded. Check the disk: the log "
+                                        f"tries to go on in a new file every {self._limits.reopen_every:g} s")
+                self._cause = text
+                self._failed_at, self._rewound = time.monotonic(), False
+            return self.latched
+
+    # The thread from here on.
+
+    def _run(self) -> None:
+        try:
+            while not self._turn():
+                pass
+        finally:
+            if not self._closing:
+                self._latch(LogError("the log's thread ended; restart the process"))
+            self._fail(self._take_queue())
+
+    def _turn(self) -> bool:
+        """Wait for work and do it. True when all is done and the log is closing."""
+        with self._wake:
+            while not self._queue and not self._closing:
+                rest = self._rest()
+                if rest is not None and rest <= 0:
+                    break
+                self._wake.wait(rest)
+            closing = self._closing
+        taken = self._take_queue()
+        if self.latched is not None:
+            for waiting in taken:
+                self._lose(waiting.bodies)
+            self._fail(taken)
+            if closing or time.monotonic() - self._failed_at >= self._limits.reopen_every:
+                self._reopen()
+            return closing and self.latched is not None
+        try:
+            self._commit(taken)
+            self._sign(closing)
+        except (OSError, LogError) as error:
+            self._latch(error)
+            self._fail(taken)
+            return False
+        return closing and not self._queue
+
+    def _rest(self) -> float | None:
+        """Seconds until something is due without being asked."""
+        now, dirty = time.monotonic(), self._dirty_at
+        if self.latched is not None:
+            return self._failed_at + self._limits.reopen_every - now
+        due = [] if dirty is None else [dirty + self._limits.lag - now]
+        if self._writer.unsigned:
+            due.append(self._signed_at + self._limits.checkpoint_every - now)
+        return min(due, default=None)
+
+    def _take_queue(self) -> list[_Waiting]:
+        taken: list[_Waiting] = []
+        while self._queue:
+            taken.append(self._queue.popleft())
+        return taken
+
+    def _commit(self, taken: Sequence[_Waiting]) -> None:
+        """One write for all that waits, one fdatasync for that and all fast leaves before it, then the acknowledgements."""
+        groups = [waiting.bodies for waiting in taken]
+        with self._writing:
+            try:
+                if self.latched is not None:
+                    raise self.latched
+                if self._writer.is_full():
+                    self._writer.roll()
+                results = self._writer.write(groups)
+            except (OSError, LogError):
+                for bodies in groups:
+                    self._lose(bodies)
+                raise
+            for bodies, result in zip(groups, results, strict=True):
+                if isinstance(result, int):
+                    self._saw(bodies)
+            mark, seen, self._dirty_at = self._writer.mark(), len(self._unsynced), None
+        leaves, began = mark.size - self._writer.durable.size, time.monotonic()
+        if leaves:
+            self._writer.sync(mark)
+            if self._observe is not None:
+                self._observe(leaves, time.monotonic() - began)
+        with self._writing:
+            del self._unsynced[:seen]
+        _tell([(waiting, result) for waiting, result in zip(taken, results, strict=True)])
+
+    def _sign(self, closing: bool) -> None:
+        now = time.monotonic()
+        due = now - self._signed_at >= self._limits.checkpoint_every or self._writer.unsigned >= self._limits.checkpoint_leaves
+        if self._writer.unsigned and (due or closing):
+            self._writer.checkpoint()
+            self._signed_at = now
+        if closing:
+            self._writer.remember()
+
+    def _fail(self, taken: Sequence[_Waiting]) -> None:
+        text = str(self.latched or f"{self.folder}: the log is closed")
+        _tell([(waiting, LogError(text)) for waiting in taken])
+
+    def _reopen(self) -> None:
+        """Try to go on: cut what is not durable, begin a new file, say in a `gap` leaf what is missing."""
+        with self._writing:
+            self._failed_at = time.monotonic()
+            if not self._rewound:
+                self._rewind()
+            try:
+                self._writer.reopen()
+                closes = [interrupted(request, count) for request, count in self._unclosed.items()]
+                self._writer.write([[gap(self._lost, self._cause, self._lost_since or self._clock.wall()), *closes]])
+                self._writer.sync(self._writer.mark())
+                self._writer.checkpoint()
+            except (OSError, LogError):
+                return
+            self._lost, self._dirty_at = 0, None
+            self._unclosed.clear()
+            self._unsynced.clear()
+            self.latched = None
+
+    def _rewind(self) -> None:
+        """Count what was written and never became durable as lost, and forget what it opened and closed."""
+        self._rewound = True
+        self._lost += self._writer.size - self._writer.durable.size
+        opened = {str(body["req"]) for body in self._unsynced if body["kind"] == "open"}
+        for body in self._unsynced:
+            request = str(body["req"])
+            if body["kind"] == "close" and request not in opened:
+                self._unclosed[request] = 0
+        for request in opened:
+            self._pairs.open.pop(request, None)
+
+
+def _tell(results: Sequence[tuple[_Waiting, int | CanonError | LogError]]) -> None:
+    """Hand results to the loops that wait for them; one call a loop."""
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[int], int | CanonError | LogError]]] = {}
+    for waiting, result in results:
+        loops.setdefault(waiting.loop, []).append((waiting.done, result))
+    for loop, settled in loops.items():
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits
+            loop.call_soon_threadsafe(_settle, settled)
+
+
+def _settle(settled: Sequence[tuple[asyncio.Future[int], int | CanonError | LogError]]) -> None:
+    for done, result in settled:
+        if done.done():
+            continue  # cancelled by its caller; the leaf stays
+        if isinstance(result, int):
+            done.set_result(result)
+        else:
+            done.set_exception(result)
