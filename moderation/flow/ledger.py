@@ -1,0 +1,147 @@
+"""What the log is told of one request: open, each decision, close. In order, and durable before it takes effect.
+
+Knows no HTTP. Commitments hide the text: their salt is thrown away, because this version keeps no content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from moderation.audit import record
+from moderation.audit.record import Body, DetectorStatus
+from moderation.text import Media, Phase, Scope
+from moderation.verdict import Decision, Edit, Outcome, PolicyRef, Window
+
+
+class Log(Protocol):
+    """The store, as far as it is used here."""
+
+    async def append_all(self, bodies: Sequence[Body], *, strict: bool) -> object: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Makes entries; one for each process."""
+
+    log: Log
+    key: bytes
+    """Behind the fingerprints of names that callers chose."""
+    salt: Callable[[int], bytes]
+    engine: str
+
+    def entry(
+        self,
+        request: str,
+        scope: Scope,
+        policy: PolicyRef,
+        *,
+        strict: bool,
+        listed: record.Names,
+        simulated: bool = False,
+    ) -> Entry:
+        return Entry(self, request, scope, policy, strict, listed, simulated)
+
+
+@dataclass(slots=True)
+class Entry:
+    """One request in the log."""
+
+    ledger: Ledger
+    request: str
+    scope: Scope
+    policy: PolicyRef
+    strict: bool
+    listed: record.Names
+    simulated: bool
+    decisions: int = 0
+    last: str = ""
+    """The id of the newest decision."""
+    _pending: list[Body] = field(default_factory=list)
+    closed: bool = False
+
+    def open(self, *, endpoint: str, client: str | None, user: str | None, model: str | None, stream: bool) -> None:
+        """A request has come in."""
+        self._pending.append(
+            record.opening(
+                self.request,
+                self.scope,
+                self.policy,
+                names=self.listed,
+                engine=self.ledger.engine,
+                endpoint=endpoint,
+                client=client,
+                user=user,
+                model=model,
+                stream=stream,
+            )
+        )
+
+    def decide(
+        self,
+        phase: Phase,
+        outcome: Outcome,
+        windows: Sequence[Window],
+        *,
+        texts: Sequence[str] = (),
+        chars: int | None = None,
+        edits: Sequence[Edit] = (),
+        media: Sequence[Media] = (),
+        detectors: Sequence[DetectorStatus] = (),
+        micros: dict[str, int] | None = None,
+    ) -> str:
+        """Record one decision; raises RecordTooLarge where its signals do not fit, and then records nothing."""
+        decided = Decision(self.request, self.decisions, phase, self.scope, self.policy, outcome, tuple(windows))
+        text = "\x00".join(texts)
+        self._pending.extend(
+            record.decision(
+                decided,
+                names=self.listed,
+                engine=self.ledger.engine,
+                durability="strict" if self.strict else "fast",
+                commit=record.commitment(self.ledger.salt(32), text) if texts else None,
+                chars=len(text) - max(0, len(texts) - 1) if chars is None else chars,
+                detectors=detectors,
+                edits=edits,
+                media=media,
+                micros=micros,
+                simulated=self.simulated,
+            )
+        )
+        self.decisions += 1
+        self.last = decided.id
+        return decided.id
+
+    def close(
+        self,
+        outcome: str,
+        *,
+        upstream_status: int | None = None,
+        upstream_id: str | None = None,
+        usage: tuple[int, int] | None = None,
+        chunks: int = 0,
+    ) -> None:
+        """The request is over: completed, blocked, client_gone, upstream_error or interrupted. Once."""
+        if self.closed:
+            return
+        self.closed = True
+        self._pending.append(
+            record.closing(
+                self.request,
+                outcome,
+                names=self.listed,
+                decisions=self.decisions,
+                upstream_status=upstream_status,
+                upstream_id=upstream_id,
+                in_tokens=usage[0] if usage else None,
+                out_tokens=usage[1] if usage else None,
+                chunks=chunks,
+            )
+        )
+
+    async def write(self) -> None:
+        """Make what was recorded durable (strict) or written (fast). Raises LogError; nothing may take effect then."""
+        if self._pending:
+            bodies, self._pending = self._pending, []
+            await self.ledger.log.append_all(bodies, strict=self.strict)

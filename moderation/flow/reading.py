@@ -1,0 +1,316 @@
+"""Reading a conversation: detectors, signals, decision, and what becomes of each text.
+
+The one way in which a request, a whole answer, `try`, `/moderate`, `/v1/moderations` and a policy's tests are judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from moderation.act import Change, Names, apply, merge
+from moderation.detect.run import Examined, Runner
+from moderation.judge import Seen, blocker, effect, enforced, see, window
+from moderation.policy.decide import needs
+from moderation.policy.media import decide_all, media_window
+from moderation.policy.model import Policy
+from moderation.sentence import ANSWER_WINDOW, INPUT_WINDOW
+from moderation.text import Channel, Conversation, Media, Origin, Phase, Scope, Segment, Turn
+from moderation.verdict import Action, Cause, Finding, Fired, Key, Outcome, Signal, Unknown, Window
+
+_ORDER = (Phase.INPUT, Phase.TOOL_RESULT, Phase.OUTPUT, Phase.TOOL_CALL)
+_SUPPLIED = {
+    Channel.USER: Origin.USER,
+    Channel.SYSTEM: Origin.APP,
+    Channel.TOOL_DEFINITION: Origin.APP,
+    Channel.TOOL_RESULT: Origin.TOOL,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A whole field that goes on as a label alone."""
+
+    label: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A finding with the segment that holds it and the window that counts it."""
+
+    segment: int
+    window: int
+    seen: Seen
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """One phase, decided."""
+
+    phase: Phase
+    outcome: Outcome
+    windows: tuple[Window, ...]
+    found: tuple[Located, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """The policy in force when a request came in, with its detectors; a request keeps it to its end."""
+
+    policy: Policy
+    runner: Runner
+    generation: int
+    models: frozenset[str] = frozenset()
+    tools: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """All that was decided about one conversation, and what becomes of its texts."""
+
+    conversation: Conversation
+    rulings: tuple[Ruling, ...]
+    blocked: tuple[Phase, Fired] | None
+    changes: Mapping[int, tuple[Change, ...]]
+    """By segment; merged."""
+    removals: Mapping[int, Removal]
+    media: Mapping[str, str]
+    """Media to be replaced by a label, by path."""
+    names: Names
+    supplied: Mapping[tuple[str, str], Origin] = field(default_factory=dict)
+
+    @property
+    def action(self) -> Action:
+        return max((r.outcome.action for r in self.rulings), default=Action.ALLOW)
+
+    @property
+    def would(self) -> Action:
+        return max((r.outcome.would for r in self.rulings), default=Action.ALLOW)
+
+    @property
+    def degraded(self) -> bool:
+        return any(r.outcome.degraded for r in self.rulings)
+
+    def text(self, index: int) -> str:
+        """What goes on of one segment."""
+        removal = self.removals.get(index)
+        if removal is not None:
+            return removal.label
+        return apply(self.conversation.segments[index].text, self.changes.get(index, ()))
+
+    @property
+    def texts(self) -> dict[int, str]:
+        """The segments that do not go on as they came, by index."""
+        return {index: self.text(index) for index in sorted({*self.changes, *self.removals})}
+
+
+async def read(
+    active: Active,
+    conversation: Conversation,
+    scope: Scope,
+    *,
+    supplied: Mapping[tuple[str, str], Origin] | None = None,
+    names: Names | None = None,
+    too_large: bool = False,
+) -> Verdict:
+    """Judge every text of a conversation.
+
+    `supplied` and `names` come from the request where an answer is judged. With `too_large` every detector counts as Unknown,
+    because what they said does not fit the log.
+    """
+    request = names is None
+    names = Names() if names is None else names
+    naming = names if request else names.fork()
+    origins = _supplied(supplied)
+    answer = any(s.phase in (Phase.OUTPUT, Phase.TOOL_CALL) for s in conversation.segments)
+    rulings: list[Ruling] = []
+    changes: dict[int, list[Change]] = {}
+    removals: dict[int, Removal] = {}
+    media: dict[str, str] = {}
+    blocked: tuple[Phase, Fired] | None = None
+    first = Phase.OUTPUT if answer else Phase.INPUT
+    for phase in _ORDER:
+        indexes = [i for i, segment in enumerate(conversation.segments) if segment.phase is phase]
+        pictures = conversation.media if phase is first else ()
+        if not indexes and not pictures and phase is not first:
+            continue
+        ruling, owners = await _rule(active, conversation, indexes, pictures, phase, scope, origins, too_large)
+        rulings.append(ruling)
+        rule = blocker(ruling.outcome)
+        if rule is not None:
+            blocked = blocked or (phase, rule)
+        if ruling.outcome.fired and blocked is None:
+            _act(active.policy, conversation.segments, ruling, owners, pictures, changes, removals, media, naming)
+    if request and pseudonymises(active.policy):
+        for index, segment in enumerate(conversation.segments):
+            for span in names.literals(segment.text):
+                value = segment.text[span.start : span.end]
+                changes.setdefault(index, []).append(
+                    Change(span, Action.PSEUDONYMISE, names.name("LITERAL", value), "LITERAL")
+                )
+    merged = {index: merge(some) for index, some in changes.items() if index not in removals}
+    return Verdict(conversation, tuple(rulings), blocked, merged, removals, media, names, origins)
+
+
+def _supplied(given: Mapping[tuple[str, str], Origin] | None) -> dict[tuple[str, str], Origin]:
+    return dict(given or {})
+
+
+def origin_of(supplied: Mapping[tuple[str, str], Origin], finding: Finding, value: str) -> Origin:
+    """Who supplied a value of an answer, as far as exact repeats tell."""
+    return supplied.get((finding.entity or finding.category, value), Origin.MODEL)
+
+
+def pseudonymises(policy: Policy) -> bool:
+    """True where a rule of this policy can give names, so that what looks like a name must be escaped."""
+    return any(rule.then is Action.PSEUDONYMISE for rule in policy.rules)
+
+
+async def _rule(
+    active: Active,
+    conversation: Conversation,
+    indexes: Sequence[int],
+    pictures: Sequence[Media],
+    phase: Phase,
+    scope: Scope,
+    supplied: dict[tuple[str, str], Origin],
+    too_large: bool,
+) -> tuple[Ruling, list[int]]:
+    """Decide one phase; `owners` tells which segment each window belongs to (-1 for media)."""
+    segments = [conversation.segments[i] for i in indexes]
+    wanted = needs(active.policy, phase)
+    size = ANSWER_WINDOW if phase is Phase.OUTPUT else INPUT_WINDOW
+    if too_large:
+        lost = tuple(Unknown(detector, Cause.TOO_LARGE) for detector in sorted(wanted))
+        examined: Sequence[Examined] = ()
+        keys = dict.fromkeys(_bare(active, segment) for segment in segments)
+        windows = [Window((Signal(key, 0, 1),), lost) for key in keys]
+        by_key = {key: number for number, key in enumerate(keys)}
+        owners = [[by_key[_bare(active, segment)]] for segment in segments]
+        outcome = decide_all(active.policy, phase, scope, [*windows, *(media_window(m) for m in pictures)])
+        found: list[Located] = []
+        flat = _owners(owners, indexes, len(windows), pictures)
+        return Ruling(phase, outcome, (*windows, *(media_window(m) for m in pictures)), tuple(found)), flat
+    examined = await active.runner.examine([s.text for s in segments], wanted, scope.tenant, size) if segments else ()
+    windows, found, flat = [], [], []
+    calls: dict[tuple[str, str | None], int] = {}
+    for index, segment, one in zip(indexes, segments, examined, strict=True):
+        bare = _bare(active, segment)
+        for findings, unknown in zip(one.findings, one.unknown, strict=True):
+            seen = [see(bare, f, _origin(segment, f, supplied)) for f in findings]
+            call = (segment.path.partition("#")[0], segment.tool)
+            if segment.channel is Channel.TOOL_CALL and call in calls:
+                at = calls[call]
+                windows[at] = _joined(windows[at], window(bare, seen, unknown))
+            else:
+                at = len(windows)
+                windows.append(window(bare, seen, unknown))
+                flat.append(index)
+                if segment.channel is Channel.TOOL_CALL:
+                    calls[call] = at
+            found.extend(Located(index, at, item) for item in seen)
+    windows.extend(media_window(m) for m in pictures)
+    flat.extend([-1] * len(pictures))
+    return Ruling(phase, decide_all(active.policy, phase, scope, windows), tuple(windows), tuple(found)), flat
+
+
+def _owners(owners: Sequence[Sequence[int]], indexes: Sequence[int], count: int, pictures: Sequence[Media]) -> list[int]:
+    flat = [-1] * (count + len(pictures))
+    for index, numbers in zip(indexes, owners, strict=True):
+        for number in numbers:
+            flat[number] = index
+    return flat
+
+
+def _joined(one: Window, other: Window) -> Window:
+    """The signals of one tool call, whose arguments are several segments."""
+    tally: dict[Key, tuple[int, int]] = {}
+    for signal in (*one.signals, *other.signals):
+        score, count = tally.get(signal.key, (0, 0))
+        bare = signal.key.detector is None
+        tally[signal.key] = (max(score, signal.score), 1 if bare else count + signal.count)
+    signals = tuple(Signal(key, score, count) for key, (score, count) in tally.items())
+    return Window(signals, tuple(dict.fromkeys((*one.unknown, *other.unknown))))
+
+
+def _bare(active: Active, segment: Segment) -> Key:
+    tool = segment.tool
+    return Key(segment.channel, segment.turn, tool if tool is None or tool in active.tools else "other")
+
+
+def _origin(segment: Segment, finding: Finding, supplied: dict[tuple[str, str], Origin]) -> Origin | None:
+    """Learn who supplied a value from a request; tell it in an answer."""
+    if finding.span is None:
+        return None
+    value = segment.text[finding.span.start : finding.span.end]
+    if segment.phase in (Phase.OUTPUT, Phase.TOOL_CALL):
+        return origin_of(supplied, finding, value)
+    origin = _SUPPLIED.get(segment.channel, Origin.MODEL)
+    if origin is not Origin.MODEL:
+        known = supplied.get((finding.entity or finding.category, value))
+        if known is None or origin is Origin.USER:
+            supplied[(finding.entity or finding.category, value)] = origin
+    return origin
+
+
+def _act(
+    policy: Policy,
+    segments: Sequence[Segment],
+    ruling: Ruling,
+    owners: Sequence[int],
+    pictures: Sequence[Media],
+    changes: dict[int, list[Change]],
+    removals: dict[int, Removal],
+    media: dict[str, str],
+    names: Names,
+) -> None:
+    """Turn an outcome that does not block into changes and removals."""
+    by_window: dict[int, list[Located]] = {}
+    for item in ruling.found:
+        by_window.setdefault(item.window, []).append(item)
+    first_picture = len(owners) - len(pictures)
+    for number, owner in enumerate(owners):
+        fired = enforced(ruling.outcome, number)
+        if not fired:
+            continue
+        if owner < 0:
+            if any(rule.action is Action.REDACT for rule in fired):
+                picture = pictures[number - first_picture]
+                media[picture.path] = f"[removed: {picture.kind}]"
+            continue
+        located = by_window.get(number, [])
+        for index in sorted({owner, *(item.segment for item in located)}):
+            segment = segments[index]
+            doing = effect(
+                fired,
+                [item.seen for item in located if item.segment == index],
+                lambda span, text=segment.text: text[span.start : span.end],  # type: ignore[misc]
+                names,
+                lambda rule: category_of(policy, rule),
+            )
+            changes.setdefault(index, []).extend(doing.changes)
+            if doing.whole is not None:
+                removals[index] = Removal(doing.whole.text, doing.whole.kind)
+
+
+def category_of(policy: Policy, rule: Fired) -> str:
+    """What a rule that fired on Unknown is about: the category of its detector."""
+    for key in rule.keys:
+        if key.category:
+            return key.category
+        if key.detector and key.detector in policy.detectors:
+            return policy.detectors[key.detector].categories[0]
+    return rule.rule
+
+
+def scoped(scope: Scope, active: Active, model: str | None, language: str) -> Scope:
+    """The scope with what the body says, as far as the policy names it."""
+    return replace(scope, model=model if model is not None and model in active.models else "other", language=language)
+
+
+def newest_user_text(conversation: Conversation) -> str:
+    """The text whose script tells the language: the newest of the user, else the newest of all."""
+    users = [s.text for s in conversation.segments if s.channel is Channel.USER and s.turn is Turn.NEW]
+    every = [s.text for s in conversation.segments]
+    return users[-1] if users else every[-1] if every else ""
