@@ -28,6 +28,8 @@ class Frame:
     choices: frozenset[int]
     size: int
     """Code points of text."""
+    number: int
+    """Its place in the stream, from 1."""
 
 
 class Gate:
@@ -39,20 +41,21 @@ class Gate:
         self._frames: deque[Frame] = deque()
         self.waiting = 0
         """Code points that are held."""
-        self.choices: set[int] = set()
+        self.choices: dict[int, int] = {}
+        """The choices seen, with the frame that each came with."""
         self.finished: set[int] = set()
         self._sent: set[int] = set()
 
     def add(self, frame: Frame) -> None:
         self._frames.append(frame)
         self.waiting += frame.size
-        self.choices |= frame.choices
+        for choice in frame.choices:
+            self.choices.setdefault(choice, frame.number)
         self.finished.update(frame.finished)
 
-    @property
-    def open(self) -> tuple[int, ...]:
-        """The choices that the client has not seen end."""
-        return tuple(sorted(self.choices - self._sent))
+    def open(self, number: int) -> tuple[int, ...]:
+        """The choices that had come by this frame and that the client has not seen end."""
+        return tuple(sorted(c for c, first in self.choices.items() if first <= number and c not in self._sent))
 
     def flush(self, commands: list[Command]) -> None:
         """Let go what may go."""
@@ -71,11 +74,11 @@ class Gate:
     def _may_go(self, frame: Frame) -> bool:
         if frame.finished:
             # The last finish_reason waits for the end, so that a broken stream never looks like a whole one.
-            if self.choices <= self.finished:
+            if self.choices.keys() <= self.finished:
                 return False
-            if any(lane.id.choice in frame.finished and lane.out < lane.fed for lane in self._lanes.values()):
+            if not self._whole(frame.finished):
                 return False
-        return all(lane.out >= start + len(piece.text) for lane, start, piece in frame.pieces)
+        return all(lane.ready and lane.out >= start + len(piece.text) for lane, start, piece in frame.pieces)
 
     def _overtake(self, commands: list[Command]) -> None:
         held: set[int] = set()
@@ -113,8 +116,8 @@ class Gate:
             self._sent.update(frame.finished)
         commands.append(Emit(self._rewrite(frame.raw, texts, unfinished) if texts or unfinished else frame.raw))
 
-    def cut(self, commands: list[Command]) -> None:
-        """A block: let out what stands before the cut of each lane, and drop the rest."""
+    def cut(self, number: int, commands: list[Command]) -> None:
+        """A block decided on what came by this frame: let out what stands before the cut of each lane, drop the rest."""
         for lane in self._lanes.values():
             lane.update()
         for frame in self._frames:
@@ -127,6 +130,8 @@ class Gate:
                 if text != piece.text:
                     texts[piece.path] = text
             unfinished = bool(frame.finished) and not self._whole(frame.finished)
+            if frame.number > number:
+                break
             if kept if frame.pieces else (frame.choices and not unfinished):
                 self._send(frame, texts, unfinished, commands)
         self._frames.clear()
@@ -134,7 +139,7 @@ class Gate:
 
     def _whole(self, choices: Iterable[int]) -> bool:
         """True where every text of these choices may go out whole."""
-        return all(lane.out >= lane.fed for lane in self._lanes.values() if lane.id.choice in choices)
+        return all(lane.ready and lane.out >= lane.fed for lane in self._lanes.values() if lane.id.choice in choices)
 
     def drain(self, complete: bool, commands: list[Command]) -> None:
         """All is judged: let everything go, but no finish_reason of a stream that broke off."""

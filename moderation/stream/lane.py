@@ -18,7 +18,7 @@ class Lane:
 
     __slots__ = (
         "begun", "changes", "closed", "fed", "id", "judged", "key", "label", "minded", "out", "pending", "phase", "raw",
-        "reading", "restored", "tape", "whole", "window",
+        "reading", "ready", "restored", "tape", "whole", "window",
     )
 
     def __init__(self, name: TapeName, reading: Reading, key: Key, phase: Phase, whole: bool) -> None:
@@ -29,6 +29,8 @@ class Lane:
         self.phase = phase
         self.whole = whole
         """Held to the end: a tool call's arguments, or a rule over the answer."""
+        self.ready = not whole
+        """False while it is held: then even a frame that adds no text to it waits (a tool call without arguments)."""
         self.raw: list[str] = []
         self.tape = Tape(reading.local if reading.patience in (Patience.LOCAL, Patience.WINDOW) and not whole else {})
         self.fed = 0

@@ -30,6 +30,8 @@ class _Item:
     """Window ends at or before `upto`, for a lane that does not wait for its windows."""
     start: int = 0
     window: bool = False
+    number: int = 0
+    """The frame that settled it: what comes later must not change what a block lets out."""
     job: int | None = None
     """What it waits for."""
     answer: Judged | None = None
@@ -50,6 +52,7 @@ class Release:
         self._jobs: dict[int, _Item | tuple[Lane, int] | Whole] = {}
         self._wholes: list[Whole] = []
         self._job = 0
+        self._number = 0
         self._windows: dict[Phase, list[Window]] = {}
         self._interned: dict[Window, Window] = {}
         self._changes: dict[Phase, list[tuple[str, Change]]] = {}
@@ -79,7 +82,8 @@ class Release:
                 lane.tape.grow(piece.text)
             if lane not in touched:
                 touched.append(lane)
-        self._gate.add(Frame(raw, placed, tuple(finished), choices_of(pieces, choices), size))
+        self._number += 1
+        self._gate.add(Frame(raw, placed, tuple(finished), choices_of(pieces, choices), size, self._number))
         ending = self._gate.finished
         if finished:
             touched.extend(
@@ -190,6 +194,7 @@ class Release:
         lane.restored = base + max(hold, found[-1][0].end if found else 0)
 
     def _put(self, item: _Item) -> None:
+        item.number = self._number
         self._queue.append(item)
         item.lane.pending.extend(f.span for f in item.seen if f.span is not None)
 
@@ -267,7 +272,7 @@ class Release:
             cut = clear(cut, [f.span for f in item.seen if f.span is not None])
             self._store(lane, current)
             lane.window = []
-            self._stop(lane, cut, rule, list((windows | {lane.begun: current}).values()), made, commands)
+            self._stop(lane, cut, item.number, rule, list((windows | {lane.begun: current}).values()), made, commands)
             return True
         doing = effect(enforced(outcome, 0), [new] if new else [], lane.text, self._naming, self._plan.category)
         changes = [*doing.changes, *self._taking(lane, doing.whole, cut)]
@@ -298,7 +303,7 @@ class Release:
         rule = blocker(outcome)
         if rule is not None:
             cut = min([item.start, *(one.finding.span.start for one in seen if one.finding.span is not None)])
-            self._stop(lane, cut, rule, [current], [], commands)
+            self._stop(lane, cut, item.number, rule, [current], [], commands)
             return
         doing = effect(enforced(outcome, 0), seen, lane.text, self._naming, self._plan.category)
         made = [*doing.changes, *self._taking(lane, doing.whole, item.start)]
@@ -324,7 +329,7 @@ class Release:
         self._store(lane, current)
         rule = blocker(outcome)
         if rule is not None:
-            self._stop(lane, lane.out, rule, [current], [], commands)
+            self._stop(lane, lane.out, self._number, rule, [current], [], commands)
             return
         whole = effect(enforced(outcome, 0), (), lane.text, self._naming, self._plan.category).whole
         made = self._taking(lane, whole, lane.judged)
@@ -346,19 +351,19 @@ class Release:
     # ---- the end -------------------------------------------------------------------------------------------------
 
     def _stop(
-        self, lane: Lane, cut: int, rule: Fired, windows: list[Window], made: list[Change], commands: list[Command]
+        self, lane: Lane, cut: int, number: int, rule: Fired, windows: list[Window], made: list[Change], commands: list[Command]
     ) -> None:
         """Block: note it, let out what stands before the cut on each tape, and end."""
         self.over = True
         self._note(lane, windows, made, commands)
         if not lane.whole:
             lane.judged = cut
-        self._gate.cut(commands)
+        self._gate.cut(number, commands)
         for other in self._lanes.values():
             if not other.whole and other.window:
                 self._store(other, other.current())
         self._notes(commands)
-        commands.append(Stop(lane.id.choice, rule, self._gate.open or (lane.id.choice,)))
+        commands.append(Stop(lane.id.choice, rule, self._gate.open(number) or (lane.id.choice,)))
 
     def _finish(self, commands: list[Command]) -> None:
         """All is judged: decide over whole lanes and over the answer, note the final decisions, let the rest go."""
@@ -373,7 +378,8 @@ class Release:
             if rule is not None:
                 owner = owners.get((phase, rule.window))
                 others = [w.lane for w in self._wholes if w.lane.phase is phase] or list(self._lanes.values())
-                self._stop(owner[0].lane if owner else others[0], 0, rule, list(self._windows[phase]), [], commands)
+                culprit = owner[0].lane if owner else others[0]
+                self._stop(culprit, 0, self._number, rule, list(self._windows[phase]), [], commands)
                 return
         for (phase, index), (whole, seen) in owners.items():
             whole.obey(outcomes[phase], index, seen, self._plan, self._naming)

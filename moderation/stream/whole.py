@@ -74,7 +74,7 @@ class Whole:
             new = plan.rebuild(self.lane.id, self.text, rebuilt) if any(r is not None for r in rebuilt) else self.text
         if new != self.text and self.text:
             self.lane.changes = (Change(Span(0, len(self.text)), Action.REDACT, new, "whole"),)
-        self.lane.judged = self.lane.fed
+        self.lane.judged, self.lane.ready = self.lane.fed, True
         return made
 
 
