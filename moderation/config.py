@@ -115,11 +115,15 @@ class Config:
 
     def passes(self, path: str) -> bool:
         """Whether the configuration lets this path through unmoderated, by name; `path` with or without its base."""
-        for base in _BASES:
-            if path.startswith(base + "/"):
-                path = path[len(base):]
-                break
+        path = _below_base(path)
         return any(path == name or path.startswith(name + "/") for name in self.passthrough)
+
+
+def _below_base(path: str) -> str:
+    for base in _BASES:
+        if path == base or path.startswith(base + "/"):
+            return path[len(base):]
+    return path
 
 
 def load(flags: Mapping[str, str | None], environ: Mapping[str, str], read_file: Callable[[Path], bytes],
@@ -128,6 +132,7 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str], read_file:
     document, faults = _document(flags, environ, read_file, read_yaml)
     reading = _Reading(document, faults, environ)
     values = {setting.name: reading.setting(setting, flags) for setting in SETTINGS}
+    values["passthrough"] = tuple(_below_base(name) for name in cast(Sequence[str], values["passthrough"] or ()))
     if faults:  # routes and clients lean on the settings: their faults would mislead while those are wrong
         raise ConfigError(faults)
     clients = tuple(reading.clients())
@@ -196,11 +201,20 @@ class _Reading:
 
     def value(self, setting: Setting, value: object, source: str) -> object:
         try:
-            return setting.kind.read(value)
+            fit = setting.kind.read(value)
+            if setting.name == "passthrough":
+                self.passthrough(cast(tuple[str, ...], fit), source)
+            return fit
         except Unfit as unfit:
             got = "" if setting.secret else f", got {_shown(value)}"
             self.fault(source, f"{setting.name}: expected {unfit}{got}.{_service_link(setting, value)}")
             return None
+
+    def passthrough(self, names: Sequence[str], source: str) -> None:
+        moderated = [base + MODERATED + "/" for base in ("", *_BASES)]
+        for name in names:
+            if any(path.startswith(below + "/") for path in moderated for below in (name, _below_base(name))):
+                self.fault(source, f"passthrough: {name} would let {MODERATED} through unmoderated; name what lies beside it.")
 
     def entries(self, name: str, known: Sequence[str]) -> list[tuple[Place, dict[str, object]]]:
         """The mappings in a list of the file, with unknown keys told."""

@@ -6,8 +6,11 @@ its reader by a bounded amount. Every failure is an errors.UpstreamError without
 
 from __future__ import annotations
 
+import asyncio
+import os
 import ssl
 from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import aiohttp
@@ -57,25 +60,40 @@ class _Body(aiohttp.BytesPayload):
 class Answer:
     """What the upstream answers: status and headers now, the body as it arrives. Close it, or read it to its end."""
 
-    __slots__ = ("_response", "headers", "length", "status")
+    __slots__ = ("_closed", "_response", "headers", "length", "status")
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
         self.status = response.status
         self.headers = forwardable(response.raw_headers)
         self.length = response.content_length
+        protocol = response.connection.protocol if response.connection is not None else None  # a Connection is never true
+        self._closed = protocol.closed if protocol is not None else None
+        if self._closed is not None:
+            self._closed.add_done_callback(self._lost)
+
+    def _lost(self, closed: asyncio.Future[None]) -> None:
+        """The connection is gone. aiohttp forgets to tell the body's reader of it where the chunked framing was broken."""
+        closed.exception()
+        content = self._response.content
+        if not content.is_eof() and content.exception() is None:
+            content.set_exception(aiohttp.ClientPayloadError("the connection ended within the body"))
 
     async def read(self) -> bytes:
         """What has arrived, at least one byte; b"" at the end of the body. A body that was cut raises UpstreamError."""
         content = self._response.content
         try:
-            return await content.readany()
+            chunk = await content.readany()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             # aiohttp forgets what came before a break; we hand it on, so that what is read does not depend on when it is read
-            if left := content._read_nowait(-1):
-                return left
+            with suppress(TimeoutError):  # the total time is over: nothing more is handed out
+                if left := content._read_nowait(-1):
+                    return left
             self.close()
             raise _failure(error, begun=True) from error
+        if not chunk and self._closed is not None:  # the connection lives on, for other answers
+            self._closed.remove_done_callback(self._lost)
+        return chunk
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body's bytes as they arrive."""
@@ -97,7 +115,7 @@ class Answer:
     def close(self) -> None:
         """End the call now. An answer read to its end is not cut: its connection is already kept for the next one."""
         connection = self._response.connection
-        transport = connection.transport if connection else None
+        transport = connection.transport if connection is not None else None
         self._response.close()
         if transport is not None:  # close() alone waits for TLS goodbyes and unsent bytes; the upstream would go on generating
             transport.abort()
@@ -122,7 +140,9 @@ class Upstream:
         """
         session = self._session or self._open()
         url = URL(self._base + path_and_query, encoded=True)
-        fields = CIMultiDict((_field(name), _field(value)) for name, value in forwardable(headers))
+        spelling: dict[str, str] = {}  # aiohttp drops the first of two headers whose names differ in case
+        fields = CIMultiDict((spelling.setdefault((shown := _field(name)).lower(), shown), _field(value))
+                             for name, value in forwardable(headers))
         try:
             response = await session.request(method, url, headers=fields, data=_Body(body) if body is not None else None,
                                              skip_auto_headers=_AUTOMATIC, allow_redirects=False)
@@ -163,6 +183,11 @@ def _field(raw: bytes) -> str:
         return raw.decode("latin-1")
 
 
+def _reason(error: OSError) -> str:
+    """The system's words for its error number; aiohttp's own hold the address."""
+    return os.strerror(error.errno) if error.errno else "no connection"
+
+
 def _failure(error: Exception, *, begun: bool) -> UpstreamError:
     """Which of our codes an aiohttp failure is. The order matters: its classes overlap."""
     match error:
@@ -174,7 +199,7 @@ def _failure(error: Exception, *, begun: bool) -> UpstreamError:
         case aiohttp.ClientConnectorCertificateError():
             return UpstreamError("upstream_unreachable", "the upstream's certificate is not trusted; see upstream_ca")
         case aiohttp.ClientConnectorError():
-            return UpstreamError("upstream_unreachable", f"the upstream cannot be reached: {error.strerror or 'no connection'}")
+            return UpstreamError("upstream_unreachable", f"the upstream cannot be reached: {_reason(error)}")
         case aiohttp.ClientResponseError() | ValueError():
             return UpstreamError("upstream_invalid", "the upstream's answer is not HTTP that can be read")
         case _:

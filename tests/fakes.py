@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -47,6 +48,8 @@ class Script:
     """Drop the connection after the last step, without the body's proper end."""
     reset: bool = False
     """With `cut`: a TCP reset instead of an orderly close."""
+    then_close: bool = False
+    """Drop the connection after the body's proper end."""
     length: int | None = None
     """With framing length: what Content-Length claims, where it is not the truth."""
 
@@ -99,17 +102,21 @@ class Received:
 
 
 class FakeUpstream:
-    """An HTTP server on a loopback port. `async with FakeUpstream(script, …) as upstream:`; scripts serve in order, the last for ever."""
+    """An HTTP server on a loopback port. Scripts serve in order, the last one for ever.
 
-    def __init__(self, *scripts: Script | Callable[[Received], Script]) -> None:
+    async with FakeUpstream(script, …) as upstream: … upstream.base … upstream.received
+    """
+
+    def __init__(self, *scripts: Script | Callable[[Received], Script], tls: ssl.SSLContext | None = None) -> None:
         self.scripts = list(scripts) or [json_script({})]
         self.received: list[Received] = []
         self.connections = 0
+        self._tls = tls
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=1 << 26)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=1 << 26, ssl=self._tls)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -126,7 +133,7 @@ class FakeUpstream:
 
     @property
     def origin(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def base(self) -> str:
@@ -176,7 +183,7 @@ class FakeUpstream:
             raw_socket = writer.get_extra_info("socket")
             raw_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
-        return not script.cut and script.framing not in {"close", "raw"}
+        return not script.cut and not script.then_close and script.framing not in {"close", "raw"}
 
     @staticmethod
     async def _watch(reader: asyncio.StreamReader, request: Received) -> None:
@@ -220,6 +227,34 @@ def _framed(script: Script) -> list[Step]:
     return wire + list(script.steps)
 
 
+class Dechunker:
+    """Takes chunked framing off, whatever the cuts."""
+
+    def __init__(self) -> None:
+        self._pending = b""
+        self._left = 0
+        """Bytes of the current chunk still to come, its CRLF included."""
+
+    def feed(self, piece: bytes) -> tuple[bytes, bool]:
+        """The data in it, and whether the last chunk has come."""
+        data: list[bytes] = []
+        self._pending += piece
+        while self._pending:
+            if self._left:
+                taken, self._pending = self._pending[:self._left], self._pending[self._left:]
+                data.append(taken[:max(0, self._left - 2)])
+                self._left -= len(taken)
+                continue
+            line, ending, rest = self._pending.partition(b"\r\n")
+            if not ending:
+                break
+            size = int(line.split(b";")[0], 16)
+            if size == 0:
+                return b"".join(data), rest.endswith(b"\r\n")
+            self._left, self._pending = size + 2, rest
+        return b"".join(data), False
+
+
 @dataclass
 class Reply:
     """A response as a raw client sees it."""
@@ -228,6 +263,7 @@ class Reply:
     head: bytes
     _reader: asyncio.StreamReader
     _writer: asyncio.StreamWriter
+    _chunks: Dechunker = field(default_factory=Dechunker)
     raw: bytearray = field(default_factory=bytearray)
     """The body's bytes on the wire so far, framing included."""
     arrivals: list[tuple[float, bytes]] = field(default_factory=list)
@@ -254,16 +290,17 @@ class Reply:
     async def read_some(self, size: int = 1 << 16) -> bytes:
         """The body's next bytes as soon as any are there; b"" at its end, proper or not."""
         while not self.ended:
-            before = len(self.body)
-            piece = b"" if self._complete() else await self._reader.read(size)
+            if self.header("content-length") == "0":
+                self.ended = True
+                break
+            piece = await self._reader.read(size)
             self.raw += piece
-            self.ended = self._complete() or (not piece and self._until_close)
-            fresh = self._unframed()[before:]
+            fresh = self._unframe(piece)
             if fresh:
                 self.arrivals.append((monotonic(), fresh))
                 return fresh
             if not piece:
-                return b""
+                break
         return b""
 
     async def read_all(self) -> bytes:
@@ -282,29 +319,14 @@ class Reply:
         """Go away now, as a client whose process ends does."""
         self._writer.transport.abort()
 
-    @property
-    def _until_close(self) -> bool:
-        return self.header("content-length") is None and self.header("transfer-encoding") is None
-
-    def _complete(self) -> bool:
-        if (length := self.header("content-length")) is not None:
-            return len(self.raw) >= int(length)
-        return self.header("transfer-encoding") == "chunked" and _dechunk(bytes(self.raw))[1]
-
-    def _unframed(self) -> bytes:
-        return _dechunk(bytes(self.raw))[0] if self.header("transfer-encoding") == "chunked" else bytes(self.raw)
-
-
-def _dechunk(raw: bytes) -> tuple[bytes, bool]:
-    """The data of the chunks so far, and whether the last chunk has come."""
-    data, at = b"", 0
-    while (line := raw.find(b"\r\n", at)) >= 0:
-        size = int(raw[at:line].split(b";")[0], 16)
-        if size == 0:
-            return data, raw.endswith(b"\r\n\r\n")
-        data += raw[line + 2:line + 2 + size]
-        at = line + 2 + size + 2
-    return data, False
+    def _unframe(self, piece: bytes) -> bytes:
+        """The data in these bytes; sets `ended` where the body is whole."""
+        if self.header("transfer-encoding") == "chunked":
+            fresh, self.ended = self._chunks.feed(piece)
+            return fresh
+        length = self.header("content-length")
+        self.ended = len(self.raw) >= int(length) if length is not None else not piece
+        return piece
 
 
 async def ask(port: int, method: str, path: str, body: bytes = b"", headers: Sequence[tuple[str, str]] = (),

@@ -1,0 +1,381 @@
+"""Where settings come from, which route a request takes, and what is said of a broken configuration."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moderation.config import Config, ConfigError, Document, Place, load
+from moderation.errors import Refused
+from moderation.routes import Client, Match, Route
+from moderation.settings import SETTINGS, Setting, Unfit, plain_path
+
+BASE = "https://qwen.test/compatible-mode/v1"
+
+
+def read(flags: Mapping[str, str | None] | None = None, environ: Mapping[str, str] | None = None, file: object = None,
+         name: str = "moderation.yaml") -> Config:
+    """load() with a file that holds `file`; its places read as moderation.yaml:<path>."""
+
+    def read_file(path: Path) -> bytes:
+        if file is None or str(path) != name:
+            raise FileNotFoundError(2, "No such file")
+        return b"-"
+
+    def read_yaml(shown: str, raw: bytes) -> Document:
+        def at(place: Place) -> str:
+            return ":".join([shown, *map(str, place)])
+
+        return Document(shown, file, at)
+
+    return load(flags or {}, environ or {}, read_file, read_yaml)
+
+
+def faults(**sources: object) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        read(**sources)  # type: ignore[arg-type]
+    assert str(caught.value) == "\n".join(str(fault) for fault in caught.value.faults)
+    return [str(fault) for fault in caught.value.faults]
+
+
+def sha(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+# --- sources
+
+def test_flag_beats_environment_beats_file_beats_default() -> None:
+    file = {"upstream": BASE, "port": 3, "host": "h3", "drain": "3s"}
+    environ = {"MODERATION_PORT": "2", "MODERATION_HOST": "h2"}
+    config = read({"port": "1"}, environ, file)
+    assert (config.port, config.host, config.drain, config.max_streams) == (1, "h2", 3.0, 1000)
+
+
+def test_an_empty_variable_is_not_set() -> None:
+    assert read({"upstream": BASE}, {"MODERATION_PORT": ""}).port == 8080
+
+
+def test_the_file_may_be_named_by_flag_or_variable_and_must_then_be_there() -> None:
+    file = {"upstream": BASE, "port": 7}
+    assert read({"config": "etc/m.yaml"}, file=file, name="etc/m.yaml").port == 7
+    assert read({}, {"MODERATION_CONFIG": "etc/m.yaml"}, file, "etc/m.yaml").port == 7
+    assert faults(flags={"config": "gone.yaml"}) == ["gone.yaml config: there is no such file"]
+    assert read({"upstream": BASE}).config is None
+
+
+def test_paths_in_the_file_are_beside_the_file() -> None:
+    route = {"name": "a", "match": {"port": 1}, "policy": "q.yaml"}
+    file = {"upstream": BASE, "policy": "p.yaml", "data": "/var/log/m", "routes": [route]}
+    config = read({"config": "etc/m.yaml", "keys": "k"}, file=file, name="etc/m.yaml")
+    assert (config.policy, config.data, config.keys, config.routes[0].policy) == ("etc/p.yaml", "/var/log/m", "k", "etc/q.yaml")
+
+
+def test_config_has_every_setting_and_the_default_of_each() -> None:
+    config = read({"upstream": BASE})
+    assert [each.name for each in fields(Config)][:len(SETTINGS)] == [setting.name for setting in SETTINGS]
+    for setting in SETTINGS:
+        assert getattr(config, setting.name) == (BASE if setting.name == "upstream" else setting.default), setting.name
+
+
+def test_defaults_are_values_that_could_be_written() -> None:
+    for setting in SETTINGS:
+        if setting.default is not None and setting.default != ():
+            assert setting.kind.read(setting.shown_default) == setting.default, setting.name
+
+
+def test_secrets_are_not_shown() -> None:
+    file = {"clients": [{"name": "a", "key_sha256": sha("k")}]}
+    environ = {"MODERATION_ADMIN_TOKEN": "a-token-of-seventeen", "QWEN": "sk-upstream"}
+    shown = repr(read({"upstream": BASE, "upstream_key_env": "QWEN"}, environ, file))
+    assert "token-of" not in shown
+    assert "sk-upstream" not in shown
+    assert sha("k") not in shown
+    assert faults(flags={"upstream": BASE}, environ={"MODERATION_ADMIN_TOKEN": "short secret"}) == [
+        "MODERATION_ADMIN_TOKEN admin_token: expected 16 to 512 printable ASCII characters without spaces."]
+
+
+# --- values
+
+GOOD = [
+    ("upstream", "https://h/compatible-mode/v1/", "https://h/compatible-mode/v1", "a slash at the end means nothing"),
+    ("upstream", "http://127.0.0.1:9", "http://127.0.0.1:9", "an origin alone"),
+    ("upstream", "http://[::1]:9/v1", "http://[::1]:9/v1", "IPv6"),
+    ("port", "0", 0, "any free port"),
+    ("drain", "500ms", 0.5, "a unit"),
+    ("drain", "2m", 120.0, "a unit"),
+    ("drain", "1.5", 1.5, "seconds where there is no unit"),
+    ("max_body", "64KiB", 65_536, "binary"),
+    ("max_body", "1mb", 1_000_000, "decimal, any case"),
+    ("passthrough", "embeddings, /files/", ("/embeddings", "/files"), "with or without slashes"),
+    ("upstream_key_env", "PATH", "PATH", "a variable's name"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "value", "note"), GOOD, ids=[f"{row[0]}={row[1]}" for row in GOOD])
+def test_values_that_fit(name: str, text: str, value: object, note: str) -> None:
+    config = read({"upstream": BASE, name: text}, {"PATH": "key"})
+    assert getattr(config, name) == value, note
+
+
+BAD = [
+    ("upstream", "qwen.test/v1", "no scheme"),
+    ("upstream", "ftp://qwen.test", "not HTTP"),
+    ("upstream", "https://user:pass@qwen.test", "a password in a URL ends up in logs"),
+    ("upstream", "https://qwen.test/v1?x=1", "a query"),
+    ("upstream", "https://qwen.test:99999", "no such port"),
+    ("upstream", "https://", "no host"),
+    ("upstream", "https://qwen.test/../v1", "dots"),
+    ("port", "65536", "too large"), ("port", "-1", "negative"), ("port", "8080x", "not a number"), ("port", "٣", "not our digit"),
+    ("port", "tcp://10.0.0.1:80", "what Kubernetes sets"),
+    ("drain", "fast", "not a time"), ("drain", "8000000", "too long"), ("max_body", "0", "nothing would fit"),
+    ("max_body", "1.5MiB", "not whole"), ("durability", "Strict", "case"), ("block_as", "", "empty"),
+    ("block_code", "with space", "a space"), ("passthrough", "../files", "dots"), ("tenant", "a b", "a space"),
+    ("upstream_key_env", "sk-123", "the key itself, not the variable's name"), ("log_level", "trace", "not a level"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "note"), BAD, ids=[f"{row[0]}={row[1]}" for row in BAD])
+def test_values_that_do_not_fit_are_told_with_source_and_expectation(name: str, text: str, note: str) -> None:
+    said = faults(flags={"upstream": BASE, name: text})
+    flag = "--" + name.replace("_", "-")
+    assert len(said) == 1, note
+    assert said[0].startswith(f"{flag} {name}: expected "), note
+    if text:
+        variable = f"MODERATION_{name.upper()}"
+        assert faults(file={"upstream": BASE}, environ={variable: text})[0].startswith(f"{variable} {name}: expected ")
+        assert faults(file={"upstream": BASE, name: text})[0].startswith(f"moderation.yaml:{name} {name}: expected ")
+
+
+@pytest.mark.parametrize("value", [True, 1.5, [], {}, "x" * 500, {"a": 1}], ids=repr)
+def test_yaml_values_of_any_type_are_told(value: object) -> None:
+    said = faults(file={"upstream": BASE, "port": value})
+    assert said[0].startswith("moderation.yaml:port port: expected a whole number from 0 to 65535, got ")
+    assert len(said[0]) < 200
+
+
+def test_the_kubernetes_trap_is_named() -> None:
+    assert "enableServiceLinks" in faults(flags={"upstream": BASE}, environ={"MODERATION_PORT": "tcp://10.0.0.1:80"})[0]
+
+
+def test_all_faults_at_once_with_the_nearest_word() -> None:
+    said = faults(flags={"port": "x"}, file={"upstrem": BASE, "drain": "x", "admin_token": "t" * 20, "zzz": 1})
+    assert said == [
+        "moderation.yaml:upstrem unknown setting. Did you mean 'upstream'?",
+        "moderation.yaml:admin_token admin_token: cannot be set here; set MODERATION_ADMIN_TOKEN",
+        "moderation.yaml:zzz unknown setting. Known: " + ", ".join([s.name for s in SETTINGS if s.file] + ["routes", "clients"]),
+        "--port port: expected a whole number from 0 to 65535, got 'x'.",
+        "moderation.yaml:drain drain: expected a time like 30, 500ms, 30s, 5m, at most 7 days, got 'x'.",
+    ]
+
+
+@given(st.sampled_from(SETTINGS), st.one_of(st.text(), st.integers(), st.floats(), st.booleans(), st.none(), st.lists(st.text())))
+def test_any_value_is_read_or_told(setting: Setting, value: object) -> None:
+    def outcome() -> str:
+        try:
+            return f"{setting.kind.read(value)}"
+        except Unfit as unfit:
+            return f"told {unfit}"
+
+    assert outcome() != "told "
+
+
+def test_a_file_that_is_not_a_mapping() -> None:
+    assert faults(file=["x"]) == ["moderation.yaml expected `setting: value` lines"]
+
+
+# --- routes
+
+ROUTES = {
+    "upstream": BASE, "tenant": "house", "policy": "main.yaml",
+    "clients": [{"name": "hr", "key_sha256": sha("hr-key"), "tenant": "acme-hr"}, {"name": "web", "key_sha256": sha("web-key")}],
+    "routes": [
+        {"name": "payroll", "match": {"path": "/payroll"}, "tenant": "acme", "policy": "payroll.yaml", "durability": "fast"},
+        {"name": "eu", "match": {"port": 8081}, "region": "eu", "upstream": "https://eu.test/compatible-mode/v1"},
+        {"name": "eu-two", "match": {"path": "/eu", "key": "hr"}, "region": "eu"},
+        {"name": "hr", "match": {"key": "hr"}},
+    ],
+}
+
+TAKES = [
+    ("/v1/chat/completions", None, 8080, "default", "/v1/chat/completions", "nothing matches"),
+    ("/payroll/v1/chat/completions", None, 8080, "payroll", "/v1/chat/completions", "the prefix is taken off"),
+    ("/payroll", None, 8080, "payroll", "/", "the prefix alone"),
+    ("/payrolls/v1", None, 8080, "default", "/payrolls/v1", "a prefix ends where a step ends"),
+    ("/payroll/v1", "hr", 8081, "payroll", "/v1", "the first match wins"),
+    ("/v1/models", None, 8081, "eu", "/v1/models", "by port"),
+    ("/eu/v1", "hr", 8080, "eu-two", "/v1", "all of a match must hold"),
+    ("/eu/v1", "web", 8080, "default", "/eu/v1", "one part of a match is not enough"),
+    ("/v1", "hr", 8080, "hr", "/v1", "by key"),
+]
+
+
+@pytest.mark.parametrize(("path", "client", "port", "route", "rest", "note"), TAKES, ids=[row[5] for row in TAKES])
+def test_which_route(path: str, client: str | None, port: int, route: str, rest: str, note: str) -> None:
+    found, left = read(file=ROUTES).route_for(path, client, port)
+    assert (found.name, left) == (route, rest), note
+
+
+def test_what_routes_inherit() -> None:
+    payroll, eu, eu_two, hr, default = read(file=ROUTES).routes
+    assert (payroll.upstream, payroll.policy, payroll.durability, payroll.tenant) == (BASE, "payroll.yaml", "fast", "acme")
+    assert (eu.region, eu_two.region, eu_two.upstream) == ("eu", "eu", "https://eu.test/compatible-mode/v1")
+    assert (hr.policy, hr.durability, hr.region) == ("main.yaml", "strict", "default")
+    assert default == Route("default", BASE, Match(), None, "default", "main.yaml", "strict")
+
+
+def test_one_default_route_without_any() -> None:
+    config = read({"upstream": BASE})
+    assert config.route_for("/v1/chat/completions", None, 8080) == (Route("default", BASE), "/v1/chat/completions")
+    assert config.ports == (8080,)
+    assert read(file=ROUTES).ports == (8080, 8081)
+
+
+def test_a_catch_all_route_takes_the_place_of_the_default() -> None:
+    config = read(file={"routes": [{"name": "all", "upstream": BASE}]})
+    assert [route.name for route in config.routes] == ["all"]
+
+
+def test_without_a_default_upstream_what_no_route_matches_is_refused() -> None:
+    config = read(file={"routes": [{"name": "a", "match": {"path": "/a"}, "upstream": BASE}]})
+    with pytest.raises(Refused) as caught:
+        config.route_for("/b", None, 8080)
+    assert caught.value.code == "not_found"
+
+
+EU = "https://eu.test"
+BROKEN = [
+    ({"routes": [{"name": "a", "match": {"port": 2}, "upstream": EU, "region": "eu"},
+                 {"name": "b", "match": {"port": 1}, "upstream": BASE, "region": "eu"}]},
+     "moderation.yaml:routes:1:upstream routes.upstream: region `eu` is pinned to https://eu.test", "a region has one upstream"),
+    ({"upstream": BASE, "routes": [{"name": "a", "match": {"port": 1}, "region": "eu"}]},
+     "moderation.yaml:routes:0 routes: `a` needs an `upstream`: region `eu` has none", "a region never falls back to another's"),
+    ({"upstream": BASE, "region": "cn", "routes": [{"name": "a", "match": {"port": 1}, "region": "cn", "upstream": EU}]},
+     "moderation.yaml:routes:0:upstream routes.upstream: region `cn` is pinned", "the main region is pinned too"),
+    ({"upstream": BASE, "routes": [{"name": "a"}, {"name": "b", "match": {"port": 1}}]},
+     "moderation.yaml:routes:1 routes: an earlier route without `match`", "a route that nothing reaches"),
+    ({"upstream": BASE, "routes": [{"name": "a", "match": {"key": "nobody"}}]},
+     "moderation.yaml:routes:0:match:key routes.match.key: `clients` names no `nobody`", "a key of nobody"),
+    ({"upstream": BASE, "routes": [{"name": "a", "match": {"path": "payroll"}}]},
+     "moderation.yaml:routes:0:match:path routes.match.path: expected a prefix", "no slash"),
+    ({"upstream": BASE, "routes": [{"name": "a", "match": {"path": "/a/../b"}}]},
+     "moderation.yaml:routes:0:match:path routes.match.path: expected a prefix", "dots"),
+    ({"upstream": BASE, "routes": [{"name": "a", "match": {}}]},
+     "moderation.yaml:routes:0:match routes.match: expected", "an empty match is a slip, not a catch-all"),
+    ({"upstream": BASE, "routes": [{"name": "a", "match": {"tenant": "x"}}]},
+     "moderation.yaml:routes:0:match:tenant unknown setting", "an unknown way to match"),
+    ({"upstream": BASE, "routes": [{"match": {"port": 1}}]}, "moderation.yaml:routes:0 routes: needs `name`", "no name"),
+    ({"upstream": BASE, "routes": [{"name": "a", "match": {"port": 1}}, {"name": "a", "match": {"port": 2}}]},
+     "moderation.yaml:routes:1:name routes.name: another route has this name", "a name twice"),
+    ({"upstream": BASE, "routes": [{"name": "default", "match": {"port": 1}}]},
+     "moderation.yaml:routes routes.name: `default` is the name of what no route matches", "the default's name"),
+    ({"upstream": BASE, "routes": {"name": "a"}}, "moderation.yaml:routes routes: expected a list", "not a list"),
+    ({"upstream": BASE, "routes": ["a"]}, "moderation.yaml:routes:0 routes: expected an entry", "not an entry"),
+    ({"upstream": BASE, "routes": [{"name": "a", "match": {"port": 1}, "durability": "often"}]},
+     "moderation.yaml:routes:0:durability routes.durability: expected one of strict, fast, got 'often'", "a bad value inside"),
+    ({"upstream": BASE, "routes": [{"name": "a", "match": {"port": 0}}]},
+     "moderation.yaml:routes:0:match:port routes.match.port: expected a fixed port", "any port is none"),
+    ({"upstream": BASE, "routes": [{"name": "a", "match": {"port": 1}, "upstream_key_env": "NOT_SET"}]},
+     "moderation.yaml:routes:0:upstream_key_env upstream_key_env: the variable NOT_SET is not set", "no such variable"),
+    ({"upstream": BASE, "clients": [{"name": "a", "key_sha256": "sk-plain"}]},
+     "moderation.yaml:clients:0:key_sha256 clients.key_sha256: expected the SHA-256", "the key itself"),
+    ({"upstream": BASE, "clients": [{"name": "a", "key_sha256": sha("k")}, {"name": "b", "key_sha256": sha("k").upper()}]},
+     "moderation.yaml:clients:1:key_sha256 clients.key_sha256: another client has this key", "one key, two names"),
+    ({"upstream": BASE, "clients": [{"name": "a", "key_sha256": sha("k")}, {"name": "a", "key_sha256": sha("l")}]},
+     "moderation.yaml:clients:1:name clients.name: another client has this name", "one name, two keys"),
+    ({}, "--upstream upstream: expected a URL", "no upstream at all"),
+]
+
+
+@pytest.mark.parametrize(("file", "start", "note"), BROKEN, ids=[row[2] for row in BROKEN])
+def test_broken_routes_and_clients(file: object, start: str, note: str) -> None:
+    said = faults(file=file)
+    assert [line for line in said if line.startswith(start)], (note, said)
+    assert len(said) == 1, (note, said)
+    assert "sk-plain" not in said[0]
+
+
+# --- clients and keys
+
+def test_who_asks() -> None:
+    config = read(file=ROUTES)
+    assert config.client_for("Bearer hr-key") == Client("hr", sha("hr-key"), "acme-hr")
+    assert config.client_for("bearer  web-key ") == Client("web", sha("web-key"))
+    for header in [None, "", "Bearer", "Bearer ", "Basic hr-key", "hr-key", "Bearer " + sha("hr-key"), "Bearer hr-key x",
+                   "Bearer \udcff"]:
+        assert config.client_for(header) is None, header
+
+
+def test_the_clients_tenant_comes_before_the_routes() -> None:
+    config = read(file=ROUTES)
+    payroll, default = config.routes[0], config.routes[-1]
+    hr, web = config.clients
+    asked = [(payroll, hr), (payroll, web), (default, web), (default, None)]
+    assert [config.tenant_of(route, client) for route, client in asked] == ["acme-hr", "acme", "house", "house"]
+
+
+def test_an_upstream_key_goes_to_its_own_upstream_alone() -> None:
+    file = {"upstream": BASE, "upstream_key_env": "CN", "routes": [
+        {"name": "same", "match": {"port": 1}},
+        {"name": "other", "match": {"port": 2}, "upstream": EU},
+        {"name": "own", "match": {"port": 3}, "upstream": EU, "upstream_key_env": "EU"}]}
+    config = read(file=file, environ={"CN": "cn-key ", "EU": "eu-key"})
+    assert [route.upstream_key for route in config.routes] == ["cn-key", None, "eu-key", "cn-key"]
+    assert faults(file=file, environ={"CN": "a\nb", "EU": "x"}) == [
+        "upstream_key_env upstream_key_env: the variable CN holds characters that cannot stand in a header."]
+
+
+# --- paths
+
+FORWARD = [
+    ("https://h/compatible-mode/v1", "/v1/chat/completions", "/chat/completions", "a base URL is served at /v1"),
+    ("https://h/compatible-mode/v1", "/v1", "", "the base itself"),
+    ("https://h/compatible-mode/v1", "/v10/x", None, "not below /v1"),
+    ("https://h/compatible-mode/v1", "/api/v1/x", None, "not below /v1"),
+    ("https://h", "/api/v1/x", "/api/v1/x", "an origin is served path by path"),
+    ("http://h:80", "/v1/a%20b", "/v1/a%20b", "the path stays as it is"),
+]
+
+
+@pytest.mark.parametrize(("upstream", "path", "goes", "note"), FORWARD, ids=[row[3] + row[1] for row in FORWARD])
+def test_where_a_path_goes(upstream: str, path: str, goes: str | None, note: str) -> None:
+    assert Route("r", upstream).forward(path) == goes, note
+
+
+@pytest.mark.parametrize("path", ["/v1/../x", "/v1/chat/..", "/v1/%2e%2E/x", "/v1/./x", "/v1/.%2e/x", "//v1", "/v1//x", "/v1\\x",
+                                  "/v1%5cx", "/v1/a%2Fb", "/v1/a b", "/v1/\x00", "/v1/%00", "/v1/x?y", "/v1/x#y"])
+def test_murky_paths_are_refused(path: str) -> None:
+    assert not plain_path(path)
+    with pytest.raises(Refused):
+        Route("r", "https://h").forward(path)
+
+
+@pytest.mark.parametrize("path", ["/v1/...", "/v1/.well-known", "/v1/a..b", "/v1/files/x.y", "/v1/模型", "/"])
+def test_plain_paths(path: str) -> None:
+    assert plain_path(path)
+
+
+def test_what_passes_by_name() -> None:
+    config = read({"upstream": BASE, "passthrough": "embeddings,/v1/files"})
+    for path in ["/embeddings", "/v1/embeddings", "/compatible-mode/v1/files/x/content"]:
+        assert config.passes(path), path
+    for path in ["/embedding", "/v1/embeddingsx", "/x/embeddings", "/v1", "/v1/chat/completions", "/"]:
+        assert not config.passes(path), path
+
+
+@pytest.mark.parametrize("name", ["chat", "chat/completions", "v1", "compatible-mode", "compatible-mode/v1", "v1/chat",
+                                  "v1/chat/completions"])
+def test_the_moderated_path_cannot_be_let_through(name: str) -> None:
+    said = faults(flags={"upstream": BASE, "passthrough": name})
+    assert said[0].startswith(f"--passthrough passthrough: /{name} would let /chat/completions through unmoderated")
+
+
+@pytest.mark.parametrize(("host", "local"), [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True),
+                                             ("0.0.0.0", False), ("::", False), ("10.0.0.1", False), ("127.0.0.1.x.test", False)])
+def test_loopback(host: str, local: bool) -> None:
+    assert read({"upstream": BASE, "host": host}).loopback is local
