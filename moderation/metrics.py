@@ -1,0 +1,168 @@
+"""The figures for operators, in one table, and their text in Prometheus' format. The only file that imports prometheus_client.
+
+Knows no request. No label ever holds what a caller chose: a label is either a word of a fixed vocabulary, or a name that the
+configuration or the active policy has (`know`); everything else is counted as `other`, so nobody can swell or poison the series.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import assert_never
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from moderation.errors import CODES
+from moderation.text import Phase
+from moderation.verdict import Action, Cause, Mode
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+OTHER = "other"
+PREFIX = "moderation_"
+
+
+class Kind(StrEnum):
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    name: str
+    """Without the prefix, and without the `_total` that Prometheus adds to counters."""
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def shown_name(self) -> str:
+        return PREFIX + self.name + ("_total" if self.kind is Kind.COUNTER else "")
+
+
+VOCABULARY: Mapping[str, frozenset[str]] = {
+    "phase": frozenset(Phase),
+    "action": frozenset(action.word for action in Action),
+    "mode": frozenset(Mode),
+    "cause": frozenset(Cause),
+    "code": frozenset(CODES),
+    "outcome": frozenset({"answered", "blocked", "refused", "failed", "passed", "cancelled"}),
+    "result": frozenset({"ok", "rejected", "hit", "miss"}),
+    "leaf": frozenset({"decision", "open", "close", "policy_activate", "policy_reject", "gap", "recovery", "log_open"}),
+}
+"""Labels with fixed words."""
+
+NAMED = frozenset({"route", "rule", "detector", "policy", "hash"})
+"""Labels with names that `know` is told."""
+
+_QUICK = (0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+_SLOW = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+
+METRICS: tuple[Metric, ...] = (
+    Metric("requests", Kind.COUNTER, "Requests on moderated paths, by how they ended.", ("route", "outcome")),
+    Metric("in_flight", Kind.GAUGE, "Requests that are being answered now."),
+    Metric("refused", Kind.COUNTER, "Errors that the sidecar itself answered with, by code.", ("code",)),
+    Metric("decisions", Kind.COUNTER, "Decisions by phase and enforced action.", ("phase", "action")),
+    Metric("would", Kind.COUNTER, "Decisions by phase and by what would be enforced if every monitored rule were.",
+           ("phase", "action")),
+    Metric("rules", Kind.COUNTER, "Rules that fired.", ("rule", "phase", "mode")),
+    Metric("degraded", Kind.COUNTER, "Decisions that leaned on a detector that gave no answer.", ("phase",)),
+    Metric("detector_seconds", Kind.HISTOGRAM, "Time of one call of a detector.", ("detector",), _QUICK),
+    Metric("detector_unknown", Kind.COUNTER, "Texts that a detector gave no answer for.", ("detector", "cause")),
+    Metric("cache", Kind.COUNTER, "Segments looked up in the cache of judged segments.", ("result",)),
+    Metric("added_seconds", Kind.HISTOGRAM, "Time from the end of a request's body to its forwarding: reading, judging, logging.",
+           (), _QUICK),
+    Metric("hold_back_seconds", Kind.HISTOGRAM, "The longest that text of a stream waited here, for each stream.", (), _QUICK),
+    Metric("hold_back_characters", Kind.HISTOGRAM, "The most text of a stream that waited here at once, for each stream.", (),
+           (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)),
+    Metric("upstream_first_byte_seconds", Kind.HISTOGRAM, "Time from forwarding to the upstream's first byte.", (), _SLOW),
+    Metric("upstream_errors", Kind.COUNTER, "Failures of the upstream, by code.", ("code",)),
+    Metric("log_leaves", Kind.COUNTER, "Leaves written to the decision log, by type.", ("leaf",)),
+    Metric("log_batch_leaves", Kind.HISTOGRAM, "Leaves that went to disk together.", (),
+           (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096)),
+    Metric("log_sync_seconds", Kind.HISTOGRAM, "Time of one fdatasync of the log.", (), _QUICK),
+    Metric("log_failed", Kind.GAUGE, "1 while the log cannot be written."),
+    Metric("policy_reloads", Kind.COUNTER, "Policy files read, by whether they were taken.", ("result",)),
+    Metric("policy_active", Kind.GAUGE, "1 for the policy that decides now.", ("policy", "hash")),
+)
+
+
+_CREATED = re.compile(rb"(?m)^(# (HELP|TYPE) )?\w+_created[ {].*\n")
+"""The time each series began: twice the lines, and nobody reads them."""
+
+
+class Metrics:
+    """The figures of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._metrics = {metric.name: metric for metric in METRICS}
+        self._series = {metric.name: self._made(metric) for metric in METRICS}
+        self._children: dict[tuple[str, ...], Counter | Gauge | Histogram] = {}
+        self._known: dict[str, set[str]] = {label: set() for label in NAMED}
+
+    def know(self, label: str, names: Iterable[str]) -> None:
+        """Names that this label may show from now on: those of the configuration and of the active policy."""
+        self._known[label].update(names)
+
+    def add(self, name: str, *labels: str, amount: float = 1) -> None:
+        """Count on; a gauge may go down."""
+        series = self._child(name, labels)
+        if isinstance(series, Histogram):
+            raise TypeError(f"{name} is a histogram: observe it")
+        series.inc(amount)
+
+    def set(self, name: str, value: float, *labels: str) -> None:
+        series = self._child(name, labels)
+        if not isinstance(series, Gauge):
+            raise TypeError(f"{name} is no gauge: only a gauge can be set")
+        series.set(value)
+
+    def only(self, name: str, *labels: str) -> None:
+        """Set this one series of a gauge to 1 and forget its others."""
+        series = self._series[name]
+        self._children = {key: child for key, child in self._children.items() if key[0] != name}
+        series.clear()
+        self.set(name, 1, *labels)
+
+    def observe(self, name: str, value: float, *labels: str) -> None:
+        series = self._child(name, labels)
+        if not isinstance(series, Histogram):
+            raise TypeError(f"{name} is no histogram: add to it or set it")
+        series.observe(value)
+
+    def text(self) -> bytes:
+        """Prometheus' text format; serve it as CONTENT_TYPE."""
+        return _CREATED.sub(b"", generate_latest(self._registry))
+
+    def _child(self, name: str, labels: tuple[str, ...]) -> Counter | Gauge | Histogram:
+        child = self._children.get((name, *labels))
+        if child is None:
+            wanted = self._metrics[name].labels
+            if len(labels) != len(wanted):
+                raise TypeError(f"{name} takes the labels {wanted}, not {len(labels)} of them")
+            shown = tuple(self._shown(label, value) for label, value in zip(wanted, labels, strict=True))
+            child = self._series[name].labels(*shown) if shown else self._series[name]
+            if shown == labels:  # what a caller chose must not fill this, either
+                self._children[(name, *labels)] = child
+        return child
+
+    def _shown(self, label: str, value: str) -> str:
+        allowed = VOCABULARY.get(label) or self._known[label]
+        return value if value in allowed else OTHER
+
+    def _made(self, metric: Metric) -> Counter | Gauge | Histogram:
+        name = PREFIX + metric.name
+        match metric.kind:
+            case Kind.COUNTER:
+                return Counter(name, metric.help, metric.labels, registry=self._registry)
+            case Kind.GAUGE:
+                return Gauge(name, metric.help, metric.labels, registry=self._registry)
+            case Kind.HISTOGRAM:
+                return Histogram(name, metric.help, metric.labels, registry=self._registry, buckets=metric.buckets)
+            case never:
+                assert_never(never)
