@@ -74,6 +74,11 @@ class Disk:
             os.unlink(tmp)
         self._sync_folder(path.parent)
 
+    def move_folder(self, source: Path, target: Path) -> None:
+        """Rename a folder in one step; raises OSError where `target` is a folder with files."""
+        os.rename(source, target)
+        self._sync_folder(target.parent)
+
     def truncate(self, path: Path, size: int) -> None:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:

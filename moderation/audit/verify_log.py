@@ -1,0 +1,358 @@
+"""The check of one log folder: files, leaves, chain, tree, pairs. Part of verify, and as independent as it.
+
+Knows nothing of other logs, nor of policies; it collects what is said about them.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from hashlib import sha256
+from pathlib import Path
+
+from moderation.audit.canon import CanonError, decode
+from moderation.audit.merkle import HASH_LENGTH, Tree, leaf_hash
+from moderation.audit.verify_files import (
+    COMMIT,
+    FRAME,
+    HEAD,
+    Key,
+    commit_after,
+    ends_inside,
+    frames,
+    header,
+    is_in_use,
+    is_signed,
+    mapping,
+    number,
+    read_checkpoint,
+    read_key,
+    rows,
+    text,
+)
+
+GRACE_MICROS = 15 * 60 * 1_000_000
+"""A request opened this shortly before the newest leaf may have been in flight when the process died or the files were copied."""
+SEGMENT = re.compile(r"seg-(0|[1-9][0-9]*)\.qseg")
+RESTORE = "Put the file back from a backup; if that is not possible, treat the leaves from here on as not proven."
+
+
+class Verdict(StrEnum):
+    INTEGRITY = "integrity"
+    COMPLETENESS = "completeness"
+    FRESHNESS = "freshness"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    verdict: Verdict
+    where: str
+    """File, and byte or leaf."""
+    problem: str
+    todo: str
+
+
+@dataclass(slots=True)
+class Checked:
+    """One log, as far as it could be read."""
+
+    log: str
+    origin: str = ""
+    in_use: bool = False
+    leaves: int = 0
+    root: str = ""
+    signed: int = 0
+    """Leaves that the checkpoint covers."""
+    decisions: int = 0
+    open: int = 0
+    """Requests without a `close` that may still be in flight."""
+    first_ts: int | None = None
+    last_ts: int | None = None
+    gaps: int = 0
+    """Decisions that the log itself says were not recorded."""
+
+
+@dataclass(slots=True)
+class Report:
+    faults: list[Fault] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    logs: list[Checked] = field(default_factory=list)
+
+    def broken(self, verdict: Verdict) -> bool:
+        return any(fault.verdict is verdict for fault in self.faults)
+
+    @property
+    def exit_code(self) -> int:
+        codes = ((Verdict.INTEGRITY, 3), (Verdict.COMPLETENESS, 4), (Verdict.FRESHNESS, 5))
+        return next((code for verdict, code in codes if self.broken(verdict)), 0)
+
+    def to_json(self) -> dict[str, object]:
+        words = {v.value: "broken" if self.broken(v) else "ok" for v in (Verdict.INTEGRITY, Verdict.COMPLETENESS)}
+        logs, faults = [asdict(log) for log in self.logs], [asdict(fault) for fault in self.faults]
+        return {"ok": self.exit_code == 0, "exit": self.exit_code, **words, "freshness": "not claimed", "logs": logs,
+                "faults": faults, "notes": self.notes}
+
+
+@dataclass(slots=True)
+class Claim:
+    """Someone says that a log had this root at this size."""
+
+    source: str
+    size: int
+    root: bytes
+
+
+class LogAudit:
+    """The check of one log folder."""
+
+    def __init__(self, folder: Path, report: Report) -> None:
+        self.folder, self.report, self.state = folder, report, Checked(folder.name)
+        self.claims: list[Claim] = []
+        self.siblings: list[tuple[str, Claim]] = []
+        self.activated: dict[str, list[tuple[str, str]]] = {}
+        self.decided_by: dict[str, int] = {}
+        self._key: Key | None = None
+        self._hashes: list[bytes | None] = []
+        self._prev = bytes(HASH_LENGTH)
+        self._tree: Tree | None = Tree()
+        self._tail = ""
+        self._broken = False
+        self._opens: dict[str, tuple[int, str]] = {}
+        self._decisions: dict[str, dict[int, list[int]]] = {}
+        self._gapped: set[str] = set()
+        self._recovered: dict[str, str] = {}
+        self._boot = ""
+        report.logs.append(self.state)
+
+    def fault(self, verdict: Verdict, where: str, problem: str, todo: str) -> None:
+        place = where if where.startswith("/") or os.sep in where else f"{self.folder}: {where}"
+        self.report.faults.append(Fault(verdict, place, problem, todo))
+
+    def read(self) -> None:
+        self.state.in_use = is_in_use(self.folder)
+        names = sorted(os.listdir(self.folder))
+        segments = sorted((name for name in names if SEGMENT.fullmatch(name)), key=lambda name: int(name[4:-5]))
+        if not segments and "key.pub" not in names and "checkpoint" not in names:
+            self.report.notes.append(f"{self.folder}: empty; a process took the folder and wrote nothing.")
+            return
+        self._read_key()
+        # Before the files: a running writer only adds, so what the checkpoint covers is there when the files are read.
+        self.read_checkpoint(self.folder / "checkpoint")
+        for name in segments:
+            self._read_segment(name, name == segments[-1])
+        self.state.leaves = len(self._hashes)
+        self._check_pairs()
+        self._check_torn(names)
+
+    def _read_key(self) -> None:
+        path, back = self.folder / "key.pub", "Put key.pub back from a copy kept elsewhere."
+        try:
+            self._key = read_key(path)
+        except OSError:
+            self.fault(Verdict.INTEGRITY, str(path), "the log's public key is gone", back)
+            return
+        if self._key is None:
+            self.fault(Verdict.INTEGRITY, str(path), "not a verifier key line", back)
+        else:
+            self.state.origin = self._key[0]
+
+    def read_checkpoint(self, path: Path) -> None:
+        """Read a checkpoint, check its signature, and remember what it says."""
+        try:
+            checkpoint = read_checkpoint(path.read_bytes())
+        except FileNotFoundError:
+            self.fault(Verdict.COMPLETENESS, str(path), "the checkpoint is gone, so nothing says how long the log was",
+                       "Put the newest checkpoint back from a backup.")
+            return
+        if checkpoint is None:
+            self.fault(Verdict.INTEGRITY, str(path), "not a checkpoint (origin, size, root, empty line, signature)", RESTORE)
+            return
+        signed, signatures, origin, size, root = checkpoint
+        if self._key is not None and (origin != self._key[0] or not is_signed(signed, signatures, self._key)):
+            self.fault(Verdict.INTEGRITY, str(path), "not signed by the key in key.pub",
+                       "Find out which of the two was replaced.")
+            return
+        self.claims.append(Claim(str(path), size, root))
+        if path.parent == self.folder:
+            self.state.signed = size
+
+    def _read_segment(self, name: str, last: bool) -> None:
+        path = self.folder / name
+        data = path.read_bytes()
+        head, expected = header(data), len(self._hashes)
+        if head is None:
+            if last and len(data) < HEAD.size + 4 + 32 * expected.bit_count():
+                self._tail = "" if self.state.in_use else f"{path}: byte 0"
+            else:
+                self._break(f"{path}: byte 0", "no sound header")
+            return
+        origin, first, prev, compact, start = head
+        if first != int(name[4:-5]) or (self._key is not None and origin != sha256(self._key[0].encode()).digest()):
+            self._break(f"{path}: byte 0", "the header belongs to another file or log")
+        elif first > expected and self._tree is not None:
+            self.fault(Verdict.COMPLETENESS, f"leaves {expected} to {first - 1}", f"missing before {name}", RESTORE)
+        elif first < expected:
+            self._break(f"{path}: byte 0", f"begins with leaf {first}, but leaf {expected} was to come")
+            del self._hashes[first:]
+        elif self._tree is not None and first == expected and (prev, compact) != (self._prev, self._tree.compact):
+            self._break(f"{path}: byte 0", "the header does not follow from the leaves before")
+        self._hashes += [None] * (first - expected)
+        self._prev, self._tree = prev, Tree(first, compact)
+        self._read_batches(path, data, start, last)
+
+    def _read_batches(self, path: Path, data: bytes, start: int, last: bool) -> None:
+        tree, end, bad = Tree(len(self._hashes), self._tree.compact if self._tree else ()), start, None
+        batch: list[tuple[int, bytes]] = []
+        for at, payload in frames(data, start):
+            if payload is None:
+                bad = at
+            elif payload[0] == 1:
+                batch.append((at, payload[1:]))
+                tree.append(leaf_hash(payload[1:]))
+            else:
+                _, size, root, count = COMMIT.unpack(payload)
+                if size != tree.size or count != len(batch) or root != tree.root():
+                    self._break(f"{path}: byte {at}", "a commit that does not fit the leaves before it")
+                for offset, leaf in batch:
+                    self._read_leaf(f"{path}: byte {offset}", leaf)
+                batch, end = [], at + FRAME.size + len(payload)
+                self._tree = tree.copy()
+        if end == len(data):
+            return
+        cut = bad is None or ends_inside(data, bad)
+        if not last or not cut or (bad is not None and commit_after(data, bad)):
+            self._break(f"{path}: byte {end if bad is None else bad}", "bytes that are no sound frame")
+            self._tree = None
+        elif not self.state.in_use:
+            self._tail = f"{path}: byte {end}"
+
+    def _break(self, where: str, problem: str) -> None:
+        self._broken = True
+        self.fault(Verdict.INTEGRITY, where, problem, RESTORE)
+
+    def _read_leaf(self, where: str, data: bytes) -> None:
+        index, prev = len(self._hashes), base64.b64encode(self._prev).decode()
+        self._prev = leaf_hash(data)
+        self._hashes.append(self._prev)
+        try:
+            leaf = decode(data)
+        except CanonError as error:
+            self._break(where, str(error))
+            return
+        for name, value in (("v", 1), ("idx", index), ("prev", prev), *((("log", self._key[0]),) if self._key else ())):
+            if leaf.get(name) != value or type(leaf.get(name)) is not type(value):
+                self._break(where, f"leaf {index}: `{name}` is not what it must be here")
+        ts, kind, boot = leaf.get("ts"), leaf.get("kind"), leaf.get("boot")
+        if type(ts) is not int or type(kind) is not str or type(boot) is not str:
+            self._break(where, f"leaf {index}: ts, kind or boot is missing")
+            return
+        self.state.first_ts = ts if self.state.first_ts is None else self.state.first_ts
+        self.state.last_ts = ts
+        self._boot = boot
+        try:
+            self._take(kind, leaf, index, ts)
+        except (KeyError, TypeError, ValueError):
+            self._break(where, f"leaf {index}: not a `{kind}` as schema 1 has it")
+
+    def _take(self, kind: str, leaf: dict[str, object], index: int, ts: int) -> None:
+        """What a leaf says about others."""
+        request = str(leaf.get("req"))
+        match kind:
+            case "open":
+                self._opens[request] = (ts, self._boot)
+            case "close":
+                self._close(request, leaf, index)
+            case "decision":
+                part, parts = number(leaf, "part"), number(leaf, "parts")
+                self._decisions.setdefault(request, {}).setdefault(number(leaf, "n"), [parts]).append(part)
+                self.state.decisions += part == 0
+                if part == 0:
+                    self.decided_by.setdefault(text(mapping(leaf, "policy"), "hash"), index)
+            case "policy_activate":
+                files = [(str(name), str(digest)) for name, digest in rows(leaf, "files")]
+                self.activated.setdefault(text(mapping(leaf, "policy"), "hash"), []).extend(files)
+            case "gap":
+                self.state.gaps += number(leaf, "lost")
+                self._gapped.add(self._boot)
+            case "recovery":
+                self._recovered[text(leaf, "file")] = text(leaf, "sha256")
+            case "log_open":
+                if self._key is not None and leaf["key"] != self._key[2]:
+                    self._break(f"leaf {index}", "the log was opened with another key than key.pub")
+                if leaf["checkpoint"] is not True:
+                    self.report.notes.append(f"{self.folder}: leaf {index}: at this start the checkpoint was missing; leaves "
+                                             "before it may have been cut off.")
+                for name, size, root in rows(leaf, "siblings"):
+                    claim = Claim(f"{self.folder} leaf {index}", int(str(size)), base64.b64decode(str(root)))
+                    self.siblings.append((str(name), claim))
+            case _:
+                pass  # kinds of later versions are hashed like any other
+
+    def _close(self, request: str, leaf: dict[str, object], index: int) -> None:
+        opened, decided = self._opens.pop(request, None), self._decisions.pop(request, {})
+        if self._boot in self._gapped or (opened is not None and opened[1] in self._gapped):
+            return  # the gap leaf says that leaves are missing
+        if opened is None:
+            self.fault(Verdict.COMPLETENESS, f"leaf {index}", f"request {request} is closed, but was never opened", RESTORE)
+        if len(decided) != number(leaf, "decisions") or sorted(decided) != list(range(len(decided))):
+            self.fault(Verdict.COMPLETENESS, f"leaf {index}", f"request {request} has {leaf['decisions']} decisions, "
+                       f"the log holds {len(decided)} (or their numbers have holes)", RESTORE)
+        for n, (parts, *found) in decided.items():
+            if sorted(found) != list(range(parts)):
+                self.fault(Verdict.COMPLETENESS, f"leaf {index}", f"decision {request}.{n} has {parts} parts, "
+                           f"{len(found)} are here", RESTORE)
+
+    def _check_pairs(self) -> None:
+        last = self.state.last_ts or 0
+        for request, (ts, boot) in self._opens.items():
+            if boot == self._boot and (self.state.in_use or last - ts <= GRACE_MICROS):
+                self.state.open += 1
+            elif boot not in self._gapped:
+                self.fault(Verdict.COMPLETENESS, f"request {request}", "opened and never closed",
+                           "Start the sidecar once on this folder: it closes what a crash left open. If it has run since, leaves "
+                           "are missing.")
+        if self.state.open and not self.state.in_use:
+            self.report.notes.append(f"{self.folder}: {self.state.open} requests were open at the end; the next start closes "
+                                     "them as interrupted.")
+
+    def _check_torn(self, names: list[str]) -> None:
+        for name, digest in self._recovered.items():
+            path = self.folder / name
+            if not path.exists():
+                self.fault(Verdict.COMPLETENESS, str(path), "the bytes that a recovery cut off are gone", RESTORE)
+            elif sha256(path.read_bytes()).hexdigest() != digest:
+                self.fault(Verdict.INTEGRITY, str(path), "not the bytes that the recovery cut off", RESTORE)
+        for name in names:
+            if ".torn-" in name and name not in self._recovered:
+                self.report.notes.append(f"{self.folder / name}: no recovery leaf speaks of it yet; the next start writes one.")
+        if self._tail:
+            self.report.notes.append(f"{self._tail}: a torn tail follows; the next start cuts it off and keeps it.")
+
+    def check_claims(self) -> None:
+        """Compare what checkpoints say with the tree of the leaves that are here."""
+        tree = Tree()
+        for claim in sorted(self.claims, key=lambda claim: claim.size):
+            if claim.size > len(self._hashes):
+                if not self._broken:
+                    tail = f" {self._tail}: bytes are there that end in the middle." if self._tail else ""
+                    self.fault(Verdict.COMPLETENESS, claim.source, f"{claim.size} leaves are signed for, {len(self._hashes)} are "
+                               f"in {self.folder}: the last ones are missing.{tail}", RESTORE)
+                continue
+            for leaf in self._hashes[tree.size : claim.size]:
+                if leaf is None:
+                    return  # missing leaves were reported, and roots over them cannot be had
+                tree.append(leaf)
+            if tree.root() != claim.root:
+                self.fault(Verdict.INTEGRITY, claim.source, f"not the root of the first {claim.size} leaves of {self.folder}",
+                           "Leaves were altered and hashed anew, or the checkpoint was. Compare with copies kept elsewhere.")
+        if not self._broken and None not in self._hashes:
+            for leaf in self._hashes[tree.size :]:
+                tree.append(leaf or b"")
+            self.state.root = base64.b64encode(tree.root()).decode()
+        unsigned = len(self._hashes) - self.state.signed
+        if unsigned > 0 and not self.state.in_use:
+            self.report.notes.append(f"{self.folder}: the last {unsigned} leaves are under no checkpoint (a crash within a "
+                                     "second of them, or added by someone without the key).")
