@@ -29,8 +29,8 @@ CREATE TABLE leaves (log TEXT NOT NULL, idx INTEGER NOT NULL, kind TEXT NOT NULL
 CREATE INDEX leaves_req ON leaves (req, n) WHERE req IS NOT NULL;
 CREATE TABLE decisions (id TEXT NOT NULL, log TEXT NOT NULL, idx INTEGER NOT NULL, ts INTEGER NOT NULL, req TEXT NOT NULL,
                         n INTEGER NOT NULL, phase TEXT NOT NULL, action TEXT NOT NULL, would TEXT NOT NULL,
-                        degraded INTEGER NOT NULL, tenant TEXT, route TEXT, region TEXT, model TEXT, policy TEXT, simulated INTEGER NOT NULL,
-                        PRIMARY KEY (log, idx)) WITHOUT ROWID;
+                        degraded INTEGER NOT NULL, tenant TEXT, route TEXT, region TEXT, model TEXT, policy TEXT,
+                        simulated INTEGER NOT NULL, PRIMARY KEY (log, idx)) WITHOUT ROWID;
 CREATE INDEX decisions_ts ON decisions (ts);
 CREATE INDEX decisions_req ON decisions (req);
 CREATE TABLE fired (log TEXT NOT NULL, idx INTEGER NOT NULL, rule TEXT NOT NULL, enforced INTEGER NOT NULL,
@@ -68,9 +68,9 @@ class Row:
     action: str
     would: str
     rules: tuple[str, ...]
-    """Those that were enforced."""
-    would_rules: tuple[str, ...]
-    """Those that were only watched."""
+    """All that fired."""
+    monitored: tuple[str, ...]
+    """Those of them that fired in monitor mode and enforced nothing."""
     degraded: bool
     model: str
     route: str
@@ -234,7 +234,7 @@ class Index:
         fired = self._db.execute("SELECT rule, enforced FROM fired WHERE log = ? AND idx = ? ORDER BY rule",
                                  (log, index)).fetchall()
         return Row(str(ident), int(str(ts)), str(request), str(phase), str(action), str(would),
-                   tuple(rule for rule, enforced in fired if enforced), tuple(rule for rule, enforced in fired if not enforced),
+                   tuple(dict.fromkeys(rule for rule, _ in fired)), tuple(rule for rule, enforced in fired if not enforced),
                    bool(degraded), str(model), str(route), str(tenant), str(region), str(policy), bool(simulated), str(log),
                    int(str(index)))
 
