@@ -1,0 +1,48 @@
+# make demo          see it work: a stand-in for Qwen, a dozen conversations, what was decided and why   (ARGS=--serve keeps it up)
+# make test          all tests                                                                          (ARGS="tests/wire -x")
+# make lint          ruff and mypy --strict
+# make bench         what it costs, beside a direct call and a bare pass-through                        (ARGS=--quick)
+# make docs          the generated pages in docs/ and of /docs
+# make policy        check and test the policy that ships
+# make install       the virtual environment that all of these use; made by itself when it is needed
+
+VENV := .venv
+PYTHON ?= python3
+ARGS ?=
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test lint bench docs policy install clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+$(STAMP): pyproject.toml constraints.txt scripts/install
+	@echo "installing into $(VENV) (once, some minutes) …" >&2
+	@PYTHON="$(PYTHON)" scripts/install --dev $(VENV)
+	@touch $@
+
+install: $(STAMP)
+
+demo: $(STAMP)
+	@$(VENV)/bin/moderation demo $(ARGS)
+
+test: $(STAMP)
+	@$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(STAMP)
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+
+bench: $(STAMP)
+	@$(VENV)/bin/python -m bench.run $(ARGS)
+
+docs: $(STAMP)
+	@$(VENV)/bin/python -m moderation.docs
+
+policy: $(STAMP)
+	@$(VENV)/bin/moderation policy check --strict policies/default.yaml
+	@$(VENV)/bin/moderation policy test policies/default.yaml
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build moderation-data
