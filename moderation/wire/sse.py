@@ -137,10 +137,11 @@ def with_data(raw: bytes, data: bytes) -> bytes:
         line = raw[at:stop]
         if line == b"data" or line.startswith(b"data:"):
             if not done:
-                # A space is dropped by readers, so data that start with one need one more.
-                prefix = b"data: " if line.startswith(b"data: ") or data.startswith(b" ") else b"data:"
+                # One space is dropped by readers, so a line of data that starts with one needs one more.
+                own = _EOL.split(data)
+                spaced = line.startswith(b"data: ") or any(part.startswith(b" ") for part in own)
                 end = raw[stop:after] or b"\n"
-                parts.append(end.join(prefix + part for part in _EOL.split(data)) + raw[stop:after])
+                parts.append(end.join((b"data: " if spaced else b"data:") + part for part in own) + raw[stop:after])
                 done = True
         else:
             parts.append(raw[at:after])
