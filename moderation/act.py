@@ -8,7 +8,7 @@ Knows nothing of JSON, policies or streams.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from moderation.text import Span
@@ -131,15 +131,3 @@ def piece(text: str, base: int, changes: Sequence[Change]) -> str:
         at = min(stop, end)
     parts.append(text[at - base :])
     return "".join(parts)
-
-
-def escape_literals(names: Names, texts: Mapping[str, str]) -> dict[str, tuple[Change, ...]]:
-    """Give every name-like stretch of the caller's own texts a name of its own, restored like any other."""
-    escaped: dict[str, tuple[Change, ...]] = {}
-    for path, text in texts.items():
-        spans = names.literals(text)
-        if spans:
-            escaped[path] = tuple(
-                Change(s, Action.PSEUDONYMISE, names.name(LITERAL, text[s.start : s.end]), LITERAL) for s in spans
-            )
-    return escaped

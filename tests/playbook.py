@@ -179,6 +179,9 @@ class ToyPlan:
             return [text]
         return [v for v in json.loads(text).values() if isinstance(v, str)]
 
+    def fixed(self, tape: TapeName, text: str) -> frozenset[int]:
+        return frozenset()
+
     def rebuild(self, tape: TapeName, text: str, parts: Sequence[str | None]) -> str:
         if tape.channel is not Channel.TOOL_CALL:
             return parts[0] if parts and parts[0] is not None else text

@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from moderation.act import Change, Names, apply, merge
+from moderation.act import LITERAL, Change, Names, apply, label, merge
 from moderation.detect.run import Examined, Runner
 from moderation.judge import Seen, blocker, effect, enforced, see, window
 from moderation.policy.decide import needs
-from moderation.policy.media import decide_all, media_window
+from moderation.policy.limits import decide_all, media_window, uneditable_window
 from moderation.policy.model import Policy
 from moderation.sentence import ANSWER_WINDOW, INPUT_WINDOW
 from moderation.text import Channel, Conversation, Media, Origin, Phase, Scope, Segment, Turn
 from moderation.verdict import Action, Cause, Finding, Fired, Key, Outcome, Signal, Unknown, Window
+from moderation.wire.leaves import editable
 
 _ORDER = (Phase.INPUT, Phase.TOOL_RESULT, Phase.OUTPUT, Phase.TOOL_CALL)
 _SUPPLIED = {
@@ -136,20 +137,34 @@ async def read(
         if not indexes and not pictures and phase is not first:
             continue
         ruling, owners = await _rule(active, conversation, indexes, pictures, phase, scope, origins, too_large)
+        made = Made({}, {}, {})
+        if ruling.outcome.fired and blocked is None and blocker(ruling.outcome) is None:
+            _act(active.policy, conversation.segments, ruling, owners, pictures, made, naming)
+            stuck = _stuck(active, conversation.segments, made)
+            if stuck:
+                windows = (*ruling.windows, *(uneditable_window(key) for key in stuck))
+                ruling = replace(ruling, windows=windows, outcome=decide_all(active.policy, phase, scope, windows))
         rulings.append(ruling)
         rule = blocker(ruling.outcome)
         if rule is not None:
             blocked = blocked or (phase, rule)
-        if ruling.outcome.fired and blocked is None:
-            _act(active.policy, conversation.segments, ruling, owners, pictures, changes, removals, media, naming)
+        for index, some in made.changes.items():
+            changes.setdefault(index, []).extend(some)
+        removals |= made.removals
+        media |= made.media
     if request and pseudonymises(active.policy):
         for index, segment in enumerate(conversation.segments):
             for span in names.literals(segment.text):
                 value = segment.text[span.start : span.end]
-                changes.setdefault(index, []).append(
-                    Change(span, Action.PSEUDONYMISE, names.name("LITERAL", value), "LITERAL")
-                )
-    merged = {index: merge(some) for index, some in changes.items() if index not in removals}
+                if editable(segment.path):
+                    name = names.name(LITERAL, value)
+                    changes.setdefault(index, []).append(Change(span, Action.PSEUDONYMISE, name, LITERAL))
+    if not request:
+        for index, segment in enumerate(conversation.segments):
+            if editable(segment.path):
+                for span, value in names.found(segment.text, 0, final=True)[0]:
+                    changes.setdefault(index, []).append(Change(span, Action.ALLOW, value, "restored"))
+    merged = {index: merge(some) for index, some in changes.items() if some and index not in removals}
     return Verdict(conversation, tuple(rulings), blocked, merged, removals, media, names, origins)
 
 
@@ -254,15 +269,37 @@ def _origin(segment: Segment, finding: Finding, supplied: dict[tuple[str, str], 
     return origin
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What one phase's outcome does: changes and removals by segment, media by path."""
+
+    changes: dict[int, list[Change]]
+    removals: dict[int, Removal]
+    media: dict[str, str]
+
+
+def _stuck(active: Active, segments: Sequence[Segment], made: Made) -> list[Key]:
+    """The bare keys of texts that had to be edited and cannot be. A call in history goes as a whole instead."""
+    stuck: list[Key] = []
+    for index in sorted({*(i for i, some in made.changes.items() if some), *made.removals}):
+        segment = segments[index]
+        if editable(segment.path):
+            continue
+        if segment.channel is Channel.TOOL_CALL and segment.phase is Phase.INPUT and "/arguments" in segment.path:
+            kind = made.removals[index].name if index in made.removals else made.changes[index][0].kind
+            made.removals[index] = Removal(label(kind), kind)
+        else:
+            stuck.append(_bare(active, segment))
+    return stuck
+
+
 def _act(
     policy: Policy,
     segments: Sequence[Segment],
     ruling: Ruling,
     owners: Sequence[int],
     pictures: Sequence[Media],
-    changes: dict[int, list[Change]],
-    removals: dict[int, Removal],
-    media: dict[str, str],
+    made: Made,
     names: Names,
 ) -> None:
     """Turn an outcome that does not block into changes and removals."""
@@ -277,7 +314,7 @@ def _act(
         if owner < 0:
             if any(rule.action is Action.REDACT for rule in fired):
                 picture = pictures[number - first_picture]
-                media[picture.path] = f"[removed: {picture.kind}]"
+                made.media[picture.path] = label(picture.kind)
             continue
         located = by_window.get(number, [])
         for index in sorted({owner, *(item.segment for item in located)}):
@@ -289,9 +326,10 @@ def _act(
                 names,
                 lambda rule: category_of(policy, rule),
             )
-            changes.setdefault(index, []).extend(doing.changes)
+            if doing.changes:
+                made.changes.setdefault(index, []).extend(doing.changes)
             if doing.whole is not None:
-                removals[index] = Removal(doing.whole.text, doing.whole.kind)
+                made.removals[index] = Removal(doing.whole.text, doing.whole.kind)
 
 
 def category_of(policy: Policy, rule: Fired) -> str:

@@ -57,6 +57,10 @@ class Plan(Protocol):
         """The texts to be judged in a whole tape: one, or each scalar of a tool call's arguments."""
         ...
 
+    def fixed(self, tape: TapeName, text: str) -> frozenset[int]:
+        """The parts that cannot be replaced; an edit there blocks."""
+        ...
+
     def rebuild(self, tape: TapeName, text: str, parts: Sequence[str | None]) -> str:
         """The whole tape with the parts that are not None put in place."""
         ...

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from moderation.act import Change, Names
 from moderation.detect.api import Scan
 from moderation.judge import EVERYTHING, Seen, blocker, effect, enforced, see, shifted, window
 from moderation.policy.decide import Patience
+from moderation.policy.limits import uneditable_window
 from moderation.stream.gate import Frame, Gate, choices_of
 from moderation.stream.lane import Lane, clear
 from moderation.stream.plan import Broken, Command, End, Inspect, Judged, Note, Piece, Plan, Stop, TapeName
 from moderation.stream.tape import Look
 from moderation.stream.whole import Whole
 from moderation.text import Channel, Phase, Span, Turn
-from moderation.verdict import Action, Finding, Fired, Key, Unknown, Window
+from moderation.verdict import Action, Finding, Fired, Key, Outcome, Unknown, Window
 
 
 @dataclass(slots=True)
@@ -373,16 +374,18 @@ class Release:
                 self._store(whole.lane, current)
                 owners[(whole.lane.phase, len(self._windows[whole.lane.phase]) - 1)] = (whole, seen)
         outcomes = {phase: self._plan.decide(phase, windows) for phase, windows in self._windows.items()}
-        for phase, outcome in outcomes.items():
-            rule = blocker(outcome)
-            if rule is not None:
-                owner = owners.get((phase, rule.window))
-                others = [w.lane for w in self._wholes if w.lane.phase is phase] or list(self._lanes.values())
-                culprit = owner[0].lane if owner else others[0]
-                self._stop(culprit, 0, self._number, rule, list(self._windows[phase]), [], commands)
-                return
+        if self._blocks(outcomes, owners, commands):
+            return
         for (phase, index), (whole, seen) in owners.items():
             whole.obey(outcomes[phase], index, seen, self._plan, self._naming)
+        stuck = [whole for whole in self._wholes if whole.stuck(self._plan)]
+        if stuck:
+            for whole in stuck:
+                self._store(whole.lane, uneditable_window(whole.lane.key))
+                owners[(whole.lane.phase, len(self._windows[whole.lane.phase]) - 1)] = (whole, [])
+            again = {phase: self._plan.decide(phase, windows) for phase, windows in self._windows.items()}
+            if self._blocks(again, owners, commands):
+                return
         for whole in self._wholes:
             made = whole.finish(self._plan, self._names)
             self._changes.setdefault(whole.lane.phase, []).extend((whole.lane.label, change) for change in made)
@@ -390,6 +393,23 @@ class Release:
         self._notes(commands)
         self._gate.drain(self._complete, commands)
         commands.append(End())
+
+    def _blocks(
+        self,
+        outcomes: Mapping[Phase, Outcome],
+        owners: Mapping[tuple[Phase, int], tuple[Whole, list[list[Seen]]]],
+        commands: list[Command],
+    ) -> bool:
+        """End the answer where an outcome over all of it blocks."""
+        for phase, outcome in outcomes.items():
+            rule = blocker(outcome)
+            if rule is not None:
+                owner = owners.get((phase, rule.window))
+                others = [w.lane for w in self._wholes if w.lane.phase is phase] or list(self._lanes.values())
+                culprit = owner[0].lane if owner else others[0]
+                self._stop(culprit, 0, self._number, rule, list(self._windows[phase]), [], commands)
+                return True
+        return False
 
     def _notes(self, commands: list[Command]) -> None:
         """The final decisions: one a phase, with all its signals."""

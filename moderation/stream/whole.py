@@ -57,6 +57,11 @@ class Whole:
             self.edits[number].extend(doing.changes)
             self.taken = doing.whole or self.taken
 
+    def stuck(self, plan: Plan) -> bool:
+        """Whether something had to be edited that cannot be."""
+        fixed = plan.fixed(self.lane.id, self.text)
+        return any(changes for number, changes in enumerate(self.edits) if number in fixed)
+
     def finish(self, plan: Plan, names: Names) -> list[Change]:
         """Put the edits and the restored values into the lane; returns the changes that the log must know."""
         made: list[Change] = []
@@ -65,7 +70,11 @@ class Whole:
             made.append(Change(Span(0, max(1, len(self.text))), self.taken.action, self.taken.text, self.taken.kind))
         else:
             rebuilt: list[str | None] = []
+            fixed = plan.fixed(self.lane.id, self.text)
             for number, text in enumerate(self.parts):
+                if number in fixed:
+                    rebuilt.append(None)
+                    continue
                 changes = self.edits[number] if self.edits else []
                 made.extend(changes)
                 back = (Change(s, Action.ALLOW, value, "restored") for s, value in names.found(text, 0, final=True)[0])

@@ -1,0 +1,292 @@
+"""A streamed answer: upstream bytes to the release machine, its commands to the client and the log.
+
+Carries out commands in their order: what must be noted is durable before anything that follows it goes out. Knows no dialect
+but through its Speech, and no HTTP but through `send`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from moderation.act import Names
+from moderation.audit.record import RecordTooLarge
+from moderation.detect.api import Scan
+from moderation.detect.run import Runner
+from moderation.errors import LogError, UpstreamError
+from moderation.flow.ledger import Entry
+from moderation.flow.reading import Active, category_of, origin_of
+from moderation.policy.decide import Patience, needs, patience
+from moderation.policy.limits import decide_all
+from moderation.sentence import ANSWER_WINDOW
+from moderation.stream.plan import Broken, Command, Emit, End, Inspect, Judged, Note, Piece, Reading, Stop, TapeName
+from moderation.stream.release import Release
+from moderation.stream.tape import Look
+from moderation.text import Channel, Origin, Phase, Scope
+from moderation.upstream import Answer
+from moderation.verdict import Edit, Finding, Fired, Outcome, Unknown, Window
+
+DONE = b"[DONE]"
+
+
+class Speech(Protocol):
+    """One dialect's streams: reading frames, rewriting them, and what we say ourselves."""
+
+    def split(self, chunk: bytes) -> Sequence[bytes]:
+        """Whole events, as their bytes. Raises UpstreamError for one without end."""
+        ...
+
+    def rest(self) -> bytes: ...
+
+    def read(self, raw: bytes) -> Heard:
+        """What one event says. Raises UpstreamError where it cannot be read."""
+        ...
+
+    def tool(self, tape: TapeName) -> str | None:
+        """The name of the tool that a tape's call is for."""
+        ...
+
+    def parts(self, tape: TapeName, text: str) -> Sequence[str]: ...
+    def fixed(self, tape: TapeName, text: str) -> frozenset[int]: ...
+    def rebuild(self, tape: TapeName, text: str, parts: Sequence[str | None]) -> str: ...
+    def rewrite(self, raw: bytes, texts: Mapping[str, str], unfinished: bool) -> bytes: ...
+
+    def blocked(self, choice: int, message: str, open: Sequence[int]) -> bytes:
+        """The message, the end of every open choice, the usage if it was asked for, and the end of the stream."""
+        ...
+
+    def failed(self, error: UpstreamError | LogError) -> bytes: ...
+    def usage(self) -> tuple[int, int] | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One event: what it adds to which tapes, which choices it ends and touches; or the end, or an error."""
+
+    pieces: Sequence[Piece] = ()
+    finished: Sequence[int] = ()
+    choices: Sequence[int] = ()
+    done: bool = False
+    error: bool = False
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a release needs to know; a stream.plan.Plan."""
+
+    active: Active
+    scope: Scope
+    speech: Speech
+    supplied: Mapping[tuple[str, str], Origin]
+    _readings: dict[tuple[Phase, Channel], Reading] = field(default_factory=dict)
+    _outcomes: dict[tuple[Phase, tuple[Window, ...]], Outcome] = field(default_factory=dict)
+
+    def reading(self, phase: Phase, channel: Channel) -> Reading:
+        known = self._readings.get((phase, channel))
+        if known is None:
+            runner, policy = self.active.runner, self.active.policy
+            windowed = runner.windowed
+            wanted = needs(policy, phase)
+            local = {name: runner.behind(name) for name in sorted(wanted - windowed)}
+            wait = patience(policy, phase, channel, self.scope, windowed)
+            known = Reading(wait, local, wanted & windowed)
+            if wait is Patience.NONE_NEEDED:
+                known = Reading(wait)
+            self._readings[(phase, channel)] = known
+        return known
+
+    def decide(self, phase: Phase, windows: Sequence[Window]) -> Outcome:
+        if len(windows) > 8:
+            return decide_all(self.active.policy, phase, self.scope, windows)
+        key = (phase, tuple(windows))
+        known = self._outcomes.get(key)
+        if known is None:
+            known = self._outcomes[key] = decide_all(self.active.policy, phase, self.scope, windows)
+        return known
+
+    def origin(self, finding: Finding, value: str) -> Origin | None:
+        return origin_of(self.supplied, finding, value)
+
+    def tool(self, tape: TapeName) -> str | None:
+        name = self.speech.tool(tape)
+        return name if name is None or name in self.active.tools else "other"
+
+    def category(self, fired: Fired) -> str:
+        return category_of(self.active.policy, fired)
+
+    def parts(self, tape: TapeName, text: str) -> Sequence[str]:
+        return self.speech.parts(tape, text)
+
+    def fixed(self, tape: TapeName, text: str) -> frozenset[int]:
+        return self.speech.fixed(tape, text)
+
+    def rebuild(self, tape: TapeName, text: str, parts: Sequence[str | None]) -> str:
+        return self.speech.rebuild(tape, text, parts)
+
+    def rewrite(self, raw: bytes, texts: Mapping[str, str], unfinished: bool) -> bytes:
+        return self.speech.rewrite(raw, texts, unfinished)
+
+
+@dataclass(slots=True)
+class Carrier:
+    """One streamed answer on its way."""
+
+    upstream: Answer
+    decoded: Callable[[bytes], bytes]
+    """Takes the content-coding off, chunk by chunk."""
+    speech: Speech
+    active: Active
+    scope: Scope
+    entry: Entry
+    names: Names
+    supplied: Mapping[tuple[str, str], Origin]
+    send: Callable[[bytes], Awaitable[None]]
+    message: Callable[[Fired, str], str]
+    """The text for the user, by the rule that blocks and the decision's id."""
+    noted: Callable[[Note], None]
+    most_held: int = 4_000_000
+    chunks: int = 0
+    outcome: str = ""
+    """How it ended, in the words of the log's `close`."""
+    _failure: bytes = b""
+    """The frame that ends a stream which the upstream did not end."""
+    _jobs: dict[asyncio.Task[list[Judged]], int] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Carry the stream to its end. The log's `close` is written with the final decisions."""
+        plan = Plan(self.active, self.scope, self.speech, self.supplied)
+        release = Release(plan, self.names, self.most_held)
+        try:
+            await self._carry(release)
+        except UpstreamError as error:
+            self.upstream.close()
+            if not release.over:
+                await self._break_off(release, self.speech.failed(error))
+        except (LogError, RecordTooLarge) as error:
+            self.upstream.close()
+            self.outcome = "interrupted"
+            await self.send(self.speech.failed(LogError(str(error))))
+        finally:
+            for task in self._jobs:
+                task.cancel()
+
+    async def _carry(self, release: Release) -> None:
+        while not release.over:
+            chunk = await self._next(release)
+            if chunk is None:
+                return
+            if not chunk:
+                raise UpstreamError("upstream_interrupted", "the upstream's stream ended without [DONE]")
+            commands: list[Command] = []
+            for raw in self.speech.split(self.decoded(chunk)):
+                heard = self.speech.read(raw)
+                if heard.done:
+                    commands.extend(await self._look(release, release.end(complete=True)))
+                    await self._obey(release, commands)
+                    await self._wait(release)
+                    return
+                if heard.error:
+                    await self._obey(release, commands)
+                    if not release.over:
+                        await self._break_off(release, raw)
+                    return
+                self.chunks += 1
+                commands.extend(await self._look(release, release.feed(raw, heard.pieces, heard.finished, heard.choices)))
+                if release.over:
+                    break
+            if commands:
+                await self._obey(release, commands)
+
+    async def _next(self, release: Release) -> bytes | None:
+        """The next bytes of the upstream; None where an answer to an Inspect ended the stream."""
+        if not self._jobs:
+            return await self.upstream.read()
+        reading = asyncio.ensure_future(self.upstream.read())
+        try:
+            while True:
+                done, _ = await asyncio.wait({reading, *self._jobs}, return_when=asyncio.FIRST_COMPLETED)
+                await self._answers(release, done)
+                if release.over:
+                    return None
+                if reading in done:
+                    return reading.result()
+        finally:
+            if not reading.done():
+                reading.cancel()
+
+    async def _wait(self, release: Release) -> None:
+        """Everything has come in; wait for what is still being judged."""
+        while self._jobs and not release.over:
+            done, _ = await asyncio.wait(set(self._jobs), return_when=asyncio.FIRST_COMPLETED)
+            await self._answers(release, done)
+
+    async def _answers(self, release: Release, done: set[asyncio.Task[Any]]) -> None:
+        for task in [task for task in self._jobs if task in done]:
+            job = self._jobs.pop(task)
+            await self._obey(release, release.answer(job, task.result()))
+
+    async def _look(self, release: Release, looks: Sequence[Look]) -> list[Command]:
+        """Have the local detectors look, here where they are fast, elsewhere where they are not."""
+        runner = self.active.runner
+        results: list[Scan | Unknown] = []
+        for look in looks:
+            if look.detector in runner.inline and len(look.text) <= 8192:
+                results.append(runner.scan_now(look.detector, look.text, look.start, look.final))
+            else:
+                results.append(await runner.scan(look.detector, look.text, look.start, look.final))
+        return release.settle(results)
+
+    async def _obey(self, release: Release, commands: Sequence[Command]) -> None:
+        """Note first, then let out: nothing goes out before what was decided about it is in the log."""
+        ends = [c for c in commands if isinstance(c, (Stop, End, Broken))]
+        stop = next((c for c in ends if isinstance(c, Stop)), None)
+        if stop is not None or any(isinstance(c, Broken) for c in ends):
+            self.upstream.close()
+        noted = False
+        for command in commands:
+            if isinstance(command, Note):
+                noted = True
+                self.noted(command)
+                self._record(command)
+            elif isinstance(command, Inspect):
+                self._jobs[asyncio.create_task(self._inspect(command))] = command.job
+        if ends:
+            completed = isinstance(ends[0], End) and not self._failure
+            self.outcome = "blocked" if stop else "completed" if completed else "upstream_error"
+            self.entry.close(self.outcome, upstream_status=self.upstream.status, usage=self.speech.usage(), chunks=self.chunks)
+        if noted or ends:
+            await self.entry.write()
+        out = b"".join([command.raw for command in commands if isinstance(command, Emit)])
+        match ends:
+            case [Stop(choice, rule, still), *_]:
+                out += self.speech.blocked(choice, self.message(rule, self.entry.last), still)
+            case [End(), *_]:
+                out += self._failure or b"data: [DONE]\n\n"
+            case [Broken(why), *_]:
+                out += self.speech.failed(UpstreamError("upstream_invalid", f"the upstream's stream cannot be moderated: {why}"))
+        if out:
+            await self.send(out)
+
+    def _record(self, note: Note) -> None:
+        edits = [
+            Edit(f"/choices/{tape}", change.span, change.action, "", change.kind) for tape, change in note.changes
+        ]
+        self.entry.decide(note.phase, note.outcome, note.windows, chars=0, edits=edits)
+
+    async def _inspect(self, command: Inspect) -> list[Judged]:
+        runner = self.active.runner
+        if command.whole:
+            examined = await runner.examine(command.texts, command.detectors, self.scope.tenant, ANSWER_WINDOW)
+        else:
+            # Each text is one window already: one as long as it is stays one.
+            size = max(len(text) for text in command.texts) + 1
+            examined = await runner.examine(command.texts, command.detectors, self.scope.tenant, size)
+        return [Judged(one.windows, one.findings, one.unknown) for one in examined]
+
+    async def _break_off(self, release: Release, frame: bytes) -> None:
+        """The upstream failed: what came is judged and goes out without a finish_reason, then the error."""
+        self._failure = frame
+        await self._obey(release, await self._look(release, release.end(complete=False)))
+        await self._wait(release)
