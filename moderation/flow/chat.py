@@ -7,7 +7,7 @@ fails is answered in the caller's dialect, and nothing that was not read goes on
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,19 +17,19 @@ from moderation.config import Config
 from moderation.errors import CODES, LogError, Refused, UpstreamError
 from moderation.flow.http import JSON, ClientGone, Headers, Receive, Scope, Send, header, read_body, respond, upstream_decoder
 from moderation.flow.ledger import Entry, Ledger
-from moderation.flow.reading import Active, Removal, Verdict, newest_user_text, read, scoped
-from moderation.flow.speech import OpenAISpeech
+from moderation.flow.reading import Active, Verdict, newest_user_text, read, scoped
+from moderation.flow.showing import block_message
+from moderation.flow.speech import OpenAISpeech, tokens
 from moderation.flow.streaming import Carrier
 from moderation.language import language_of
 from moderation.metrics import Metrics
 from moderation.routes import Client, Route
 from moderation.stream.plan import Note
-from moderation.text import Conversation, Phase
+from moderation.text import Conversation, Phase, Span
 from moderation.text import Scope as Place
 from moderation.upstream import Answer, Upstream, forwardable
-from moderation.verdict import Edit, Fired, Outcome
+from moderation.verdict import Action, Edit, Fired, Mode
 from moderation.wire import answers, body, edits, openai
-from moderation.wire.arguments import Uneditable
 
 _OURS = (b"x-request-id", b"x-upstream-request-id", b"x-moderation-decision", b"x-moderation-action", b"x-moderation-degraded")
 
@@ -42,6 +42,8 @@ class Chat:
     ledger: Ledger
     metrics: Metrics
     upstream: Callable[[Route], Upstream]
+    now: Callable[[], int]
+    """Seconds since 1970, for the `created` of what we say ourselves."""
 
     async def handle(
         self,
@@ -146,7 +148,6 @@ class _Call:
         """Judge the request and record it; where its signals do not fit the log, every detector counts as Unknown."""
         for too_large in (False, True):
             verdict = await read(self._active, conversation, place, too_large=too_large)
-            verdict = uneditable_blocks(verdict)
             entry = self._open(conversation, place, request)
             try:
                 self._record(entry, verdict)
@@ -244,12 +245,12 @@ class _Call:
         except UpstreamError:
             await self._fail_upstream(answer.status)
             raise
-        verdict = uneditable_blocks(await read(self._active, conversation, place, supplied=asked.supplied, names=asked.names))
+        verdict = await read(self._active, conversation, place, supplied=asked.supplied, names=asked.names)
         try:
             self._record(entry, verdict)
         except RecordTooLarge:
             raise LogError("the decision does not fit the log") from None
-        usage = _usage(value)
+        usage = tokens(value.get("usage"))
         entry.close(
             "blocked" if verdict.blocked else "completed",
             upstream_status=answer.status,
@@ -258,7 +259,7 @@ class _Call:
         )
         await entry.write()
         if verdict.blocked is not None:
-            raw = answers.blocked_answer(raw, self._message(verdict.blocked[1], verdict.blocked[0], place, entry.last))
+            raw = answers.blocked_answer(raw, value, self._message(verdict.blocked[1], place, entry.last))
         else:
             raw = edited(raw, verdict, value)
         action = max(asked.action, verdict.action)
@@ -268,12 +269,9 @@ class _Call:
     async def _stream(self, answer: Answer, verdict: Verdict, place: Place, request: Any) -> None:
         entry = self._entry
         assert entry is not None
-        options = request.get("stream_options")
+        asked = "\n".join(segment.text for segment in verdict.conversation.segments)
         speech = OpenAISpeech(
-            request_id=self._id,
-            include_usage=isinstance(options, dict) and options.get("include_usage") is True,
-            choices=request.get("n") if isinstance(request.get("n"), int) else 1,
-            code=self._chat.config.block_code,
+            self._id, self._stand_in(verdict.conversation), include_usage=include_usage(request), asked=asked
         )
         try:
             decoder = upstream_decoder(answer.headers, 1 << 40)
@@ -287,7 +285,7 @@ class _Call:
             await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
         def message(rule: Fired, decision: str) -> str:
-            return self._message(rule, Phase.OUTPUT, place, decision)
+            return self._message(rule, place, decision)
 
         def noted(note: Note) -> None:
             if note.final:
@@ -301,26 +299,40 @@ class _Call:
 
     # ---- what we say ---------------------------------------------------------------------------------------------
 
-    def _message(self, rule: Fired, phase: Phase, place: Place, decision: str) -> str:
-        return self._active.policy.message_for(rule.rule, place.language, decision)
+    def _message(self, rule: Fired, place: Place, decision: str) -> str:
+        return block_message(self._active.policy, rule, place.language, decision)
 
     async def _block(self, verdict: Verdict, request: Any) -> None:
         assert verdict.blocked is not None
         assert self._entry is not None
         phase, rule = verdict.blocked
         decision = next(f"{self._id}.{n}" for n, r in enumerate(verdict.rulings) if r.phase is phase)
-        message = self._message(rule, phase, self._entry.scope, decision)
-        blocking = sorted({f.rule for r in verdict.rulings for f in r.outcome.fired if f.action is rule.action and r.phase is phase})
-        extra = {"decision_id": decision, "phase": phase.value, "rules": blocking}
+        message = self._message(rule, self._entry.scope, decision)
+        blocking = {f.rule for r in verdict.rulings if r.phase is phase for f in r.outcome.fired if is_block(f)}
+        note = answers.Blocked(decision, phase.value, tuple(sorted(blocking)))
         config = self._chat.config
         if config.block_as == "completion":
-            stream = verdict.conversation.stream
-            raw = answers.blocked_completion(request, message, request_id=self._id, moderation=extra, stream=stream)
-            kind = (b"content-type", b"text/event-stream") if stream else JSON
-            await self._reply(200, [kind], raw, "block", verdict.degraded)
+            await self._block_kindly(verdict, request, message)
             return
-        raw = answers.error_body(config.block_code, message, self._id, moderation=extra)
+        raw = answers.error_body(config.block_code, message, self._id, note)
         await self._reply(400, [JSON, (b"x-should-retry", b"false")], raw, "block", verdict.degraded)
+
+    async def _block_kindly(self, verdict: Verdict, request: Any, message: str) -> None:
+        """A block as a normal completion that says the policy's message."""
+        stream = self._stand_in(verdict.conversation)
+        if not verdict.conversation.stream:
+            raw = answers.completion_body(stream.id, stream.created, stream.model, message, self._id)
+            await self._reply(200, [JSON], raw, "block", verdict.degraded)
+            return
+        usage = b""
+        if include_usage(request):
+            usage = answers.usage_frame(stream, None)
+        raw = answers.blocked_stream(stream, 0, message, [0], role=True, usage=usage)
+        await self._reply(200, [(b"content-type", b"text/event-stream")], raw, "block", verdict.degraded)
+
+    def _stand_in(self, conversation: Conversation) -> answers.Head:
+        """What a stream or completion says of itself where the upstream has said nothing."""
+        return answers.Head(f"chatcmpl-{self._id}", self._chat.now(), conversation.model or "unknown")
 
     def _head(self, answer: Answer, decoded: bool) -> Headers:
         """The upstream's headers as they go on: our names are ours, and its request id has a name of its own."""
@@ -362,6 +374,39 @@ class _Call:
         await respond(self._send, known.status, headers, answers.error_body(code, message, self._id))
 
 
+def include_usage(request: Any) -> bool:
+    """Whether a stream's usage was asked for."""
+    options = request.get("stream_options")
+    return isinstance(options, dict) and options.get("include_usage") is True
+
+
+def is_block(fired: Fired) -> bool:
+    return fired.mode is Mode.ENFORCE and fired.action is Action.BLOCK
+
+
+def _edits(verdict: Verdict, phase: Phase) -> list[Edit]:
+    """What was changed, for the log: where and why, never what. Names that were given back are no edits."""
+    segments = verdict.conversation.segments
+    edits: list[Edit] = []
+    for index, segment in enumerate(segments):
+        if segment.phase is not phase:
+            continue
+        removal = verdict.removals.get(index)
+        if removal is not None:
+            edits.append(Edit(segment.path, Span(0, len(segment.text)), Action.REDACT, "", removal.name))
+        edits.extend(
+            Edit(segment.path, change.span, change.action, "", change.kind)
+            for change in verdict.changes.get(index, ())
+            if change.action is not Action.ALLOW
+        )
+    return edits
+
+
+def _upstream_id(answer: Answer) -> str | None:
+    value = header(answer.headers, b"x-request-id")
+    return value.decode("latin-1") if value else None
+
+
 def edited(raw: bytes, verdict: Verdict, answer: Any = None) -> bytes:
     """The bytes with every change made; the very same bytes where there is none. `answer`: the parsed body of an answer."""
     segments = verdict.conversation.segments
@@ -369,14 +414,12 @@ def edited(raw: bytes, verdict: Verdict, answer: Any = None) -> bytes:
     for index, text in verdict.texts.items():
         removal = verdict.removals.get(index)
         texts[segments[index].path] = edits.Removal(removal.label) if removal else text
-    sources = {path: body.quote(label) for path, label in verdict.media.items()}
+    sources = {
+        path: body.quote(label) if path.endswith("/content") else '{"type": "text", "text": ' + body.quote(label) + "}"
+        for path, label in verdict.media.items()
+    }
     if answer is not None:
-        for index, segment in enumerate(segments):
-            if index not in verdict.texts and verdict.names:
-                restored = verdict.names.restore(segment.text)
-                if restored != segment.text:
-                    texts[segment.path] = restored
-        for choice in sorted({segments[i].choice for i in verdict.texts}):
+        for choice in sorted({segments[index].choice for index in verdict.texts}):
             sources.update(dict.fromkeys(openai.logprob_pointers(answer, choice), "null"))
     if not texts and not sources:
         return raw

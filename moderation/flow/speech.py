@@ -25,14 +25,13 @@ _QUIET = Heard()
 class OpenAISpeech:
     """One stream of chat completions."""
 
-    def __init__(self, request_id: str, default: Head, *, include_usage: bool, choices: int, asked: str) -> None:
+    def __init__(self, request_id: str, default: Head, *, include_usage: bool, asked: str) -> None:
         """`default`: what a stream that is blocked before its first chunk says of itself; `asked`: the prompt, for an estimate."""
         self._splitter = Splitter()
         self._id = request_id
         self._default = default
         self._head: Head | None = None
         self._include_usage = include_usage
-        self._choices = choices
         self._asked = asked
         self._usage: Mapping[str, Any] | None = None
         self._calls: dict[tuple[int, str], str] = {}

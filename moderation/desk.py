@@ -1,0 +1,233 @@
+"""The desk: what the sidecar answers itself. Health, metrics, documents, /moderate, /v1/moderations.
+
+Knows no proxying. Paths for operators and auditors are served on the main port only when that is bound to loopback.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+
+from moderation.audit import record
+from moderation.audit.record import RecordTooLarge
+from moderation.config import Config
+from moderation.errors import CODES, LogError, Refused
+from moderation.flow.http import read_body
+from moderation.flow.ledger import Entry, Ledger
+from moderation.flow.policies import Policies
+from moderation.flow.reading import Active, Verdict, newest_user_text, read, scoped
+from moderation.flow.showing import result, show
+from moderation.language import language_of
+from moderation.metrics import CONTENT_TYPE, Metrics
+from moderation.routes import Client, Route
+from moderation.text import Conversation, Phase, Scope
+from moderation.wire.answers import error_body
+from moderation.wire.body import parse
+from moderation.wire.moderations import moderations_json, read_moderations
+from moderation.wire.verdicts import read_moderate
+
+PUBLIC = frozenset({"/healthz", "/readyz", "/moderate", "/v1/moderations"})
+ADMIN = ("/metrics", "/docs", "/audit/v1")
+_TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".md": "text/markdown; charset=utf-8",
+          ".svg": "image/svg+xml", ".js": "text/javascript; charset=utf-8", ".json": "application/json"}
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks, as the configuration says; put into the ASGI scope by the server."""
+
+    route: Route
+    client: Client | None
+    request_id: str
+    admin: bool
+    """May set tenant, route and region: by the admin token, or on loopback without client keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the desk needs; one for a process."""
+
+    config: Config
+    policies: Policies
+    ledger: Ledger
+    metrics: Metrics
+    latched: Callable[[], LogError | None]
+    draining: Callable[[], bool]
+    pages: Path
+
+    def app(self) -> FastAPI:
+        """The FastAPI application. Its own documents are off: they would come from a CDN."""
+        app = FastAPI(title="moderation", docs_url=None, redoc_url=None, openapi_url=None)
+        app.add_api_route("/healthz", self._health, methods=["GET", "HEAD"])
+        app.add_api_route("/readyz", self._ready, methods=["GET", "HEAD"])
+        app.add_api_route("/metrics", self._metrics, methods=["GET"])
+        app.add_api_route("/docs", self._page, methods=["GET"])
+        app.add_api_route("/docs/{name:path}", self._page, methods=["GET"])
+        app.add_api_route("/moderate", self._moderate, methods=["POST"])
+        app.add_api_route("/v1/moderations", self._moderations, methods=["POST"])
+        return app
+
+    # ---- watching ------------------------------------------------------------------------------------------------
+
+    async def _health(self) -> Response:
+        return _json({"status": "ok"})
+
+    async def _ready(self) -> Response:
+        state, ok = self.readiness()
+        return _json(state, 200 if ok else 503)
+
+    def readiness(self) -> tuple[dict[str, Any], bool]:
+        """Ready only when policy, detectors and log are."""
+        latched = self.latched()
+        every = self.policies.every
+        faults = self.policies.faults
+        missing = sorted({d for active in every.values() for d in active.policy.detectors if not active.runner.has(d)})
+        parts: dict[str, Any] = {
+            "policy": {
+                "status": "ready" if every else "missing",
+                "active": [
+                    {"id": a.policy.ref.id, "hash": a.policy.ref.hash, "signed": False, "generation": a.generation}
+                    for a in every.values()
+                ],
+                "rejected": faults,
+            },
+            "detectors": {"status": "missing" if missing else "ready", "missing": missing},
+            "log": {"status": "failed" if latched else "ready", "error": str(latched) if latched else None},
+        }
+        ok = bool(every) and not missing and latched is None and not self.draining()
+        status = "draining" if self.draining() else "ready" if ok else "not ready"
+        return {"status": status, **parts}, ok
+
+    async def _metrics(self) -> Response:
+        self.metrics.set("log_failed", 1 if self.latched() else 0)
+        return Response(self.metrics.text(), media_type=CONTENT_TYPE)
+
+    async def _page(self, name: str = "") -> Response:
+        """A file of the package; nothing outside its folder."""
+        root = self.pages.resolve()
+        path = (root / (name or "index.html")).resolve()
+        if not path.is_relative_to(root) or not path.is_file() or path.suffix not in _TYPES:
+            return Response(error_body("not_found", "there is no such page; see /docs", ""), 404, media_type="application/json")
+        return Response(path.read_bytes(), media_type=_TYPES[path.suffix])
+
+    # ---- judging -------------------------------------------------------------------------------------------------
+
+    async def _moderate(self, request: Request) -> Response:
+        asker: Asker = request.scope["asker"]
+        raw = await read_body(request.receive, request.scope["headers"], self.config.max_body)
+        question = read_moderate(parse(raw))
+        context = question.context
+        if {"tenant", "route", "region"} & context.keys() and not asker.admin:
+            raise Refused("invalid_body", "/context: tenant, route and region come from the configuration; "
+                                          "only the admin token may set them")
+        active, place = self._place(asker, question.conversation, context)
+        verdict, entry = await self._judge(
+            asker, active, place, question.conversation, "/moderate", simulated=bool(context)
+        )
+        shown = show(active, verdict, entry.last, question.phase, place.language)
+        return _json(shown, headers=_marks(asker, entry, verdict))
+
+    async def _moderations(self, request: Request) -> Response:
+        asker: Asker = request.scope["asker"]
+        raw = await read_body(request.receive, request.scope["headers"], self.config.max_body)
+        value = parse(raw)
+        results = []
+        entry: Entry | None = None
+        verdict: Verdict | None = None
+        for conversation in read_moderations(value):
+            active, place = self._place(asker, conversation, {})
+            verdict, entry = await self._judge(asker, active, place, conversation, "/v1/moderations", entry=entry)
+            shown = show(active, verdict, entry.last, Phase.INPUT, place.language)
+            types = tuple(dict.fromkeys(["text"] * bool(conversation.segments) + ["image"] * bool(conversation.media)))
+            results.append(result(active, verdict, shown, types or ("text",)))
+        assert entry is not None
+        assert verdict is not None
+        entry.close("completed")
+        await entry.write()
+        model = value.get("model") if isinstance(value.get("model"), str) else "moderation"
+        body = moderations_json(f"modr-{asker.request_id}", model, results)
+        return _json(body, headers=_marks(asker, entry, verdict))
+
+    def _place(self, asker: Asker, conversation: Conversation, context: Mapping[str, str]) -> tuple[Active, Scope]:
+        active = self.policies.active(asker.route.policy)
+        tenant = context.get("tenant") or self.config.tenant_of(asker.route, asker.client)
+        place = Scope(tenant, context.get("route") or asker.route.name, context.get("region") or asker.route.region)
+        language = context.get("language") or language_of(newest_user_text(conversation))
+        return active, scoped(place, active, context.get("model") or conversation.model, language)
+
+    async def _judge(
+        self,
+        asker: Asker,
+        active: Active,
+        place: Scope,
+        conversation: Conversation,
+        endpoint: str,
+        *,
+        simulated: bool = False,
+        entry: Entry | None = None,
+    ) -> tuple[Verdict, Entry]:
+        """Judge and record; with an `entry`, as further decisions of the same request, which the caller closes."""
+        verdict = await read(active, conversation, place)
+        single = entry is None and endpoint == "/moderate"
+        if entry is None:
+            listed = record.Names(self.ledger.key, active.models, active.tools)
+            strict = asker.route.durability == "strict"
+            entry = self.ledger.entry(
+                asker.request_id, place, active.policy.ref, strict=strict, listed=listed, simulated=simulated
+            )
+            client = asker.client.name if asker.client else None
+            entry.open(endpoint=endpoint, client=client, user=None, model=conversation.model, stream=False)
+        for ruling in verdict.rulings:
+            texts = [s.text for s in conversation.segments if s.phase is ruling.phase]
+            try:
+                entry.decide(ruling.phase, ruling.outcome, ruling.windows, texts=texts, media=conversation.media)
+            except RecordTooLarge:
+                raise LogError("the decision does not fit the log") from None
+            self.metrics.decided(ruling.phase, ruling.outcome)
+        if single:
+            entry.close("blocked" if verdict.blocked else "completed")
+        await entry.write()
+        return verdict, entry
+
+
+def may_see(config: Config, port: int, authorization: str | None) -> bool:
+    """Whether a request may see what is for operators and auditors: on loopback's main port, or with the admin token."""
+    if config.loopback and port != config.admin_port:
+        return True
+    return port == config.admin_port and has_token(config, authorization)
+
+
+def has_token(config: Config, authorization: str | None) -> bool:
+    """Whether the Authorization header holds the admin token."""
+    scheme, _, token = (authorization or "").partition(" ")
+    wanted = config.admin_token
+    return wanted is not None and scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), wanted.encode())
+
+
+def refusal(error: Refused, request_id: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """An error of ours as status, headers and body."""
+    known = CODES[error.code]
+    headers = [(b"content-type", b"application/json"), (b"x-request-id", request_id.encode())]
+    if not known.retry:
+        headers.append((b"x-should-retry", b"false"))
+    return known.status, headers, error_body(error.code, error.message, request_id)
+
+
+def _marks(asker: Asker, entry: Entry, verdict: Verdict) -> dict[str, str]:
+    marks = {
+        "x-request-id": asker.request_id,
+        "x-moderation-decision": entry.last,
+        "x-moderation-action": verdict.action.word,
+    }
+    return {**marks, "x-moderation-degraded": "true"} if verdict.degraded else marks
+
+
+def _json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    raw = json.dumps(value, ensure_ascii=False).encode()
+    return Response(raw, status, media_type="application/json", headers=dict(headers or {}))

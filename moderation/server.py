@@ -1,0 +1,268 @@
+"""The server: sockets, signals, and which part answers a request. The outermost boundary: no exception passes it.
+
+Proxied paths go straight to flow.chat, the rest to the desk. Knows nothing of policies or of dialects but their paths.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import uvicorn
+
+from moderation.config import MODERATED, Config
+from moderation.desk import ADMIN, PUBLIC, Asker, Desk, has_token, may_see, refusal
+from moderation.errors import LogError, Refused, UpstreamError
+from moderation.flow.chat import Chat
+from moderation.flow.http import ClientGone, Receive, Scope, Send, header, read_body, respond
+from moderation.metrics import Metrics
+from moderation.routes import Client, Route
+from moderation.upstream import Upstream, forwardable
+
+_BASES = ("", "/v1", "/compatible-mode/v1")
+_QUIET = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
+_CONTENT = (
+    "/completions", "/embeddings", "/responses", "/conversations", "/files", "/batches", "/audio", "/images", "/videos",
+    "/rerank", "/reranks", "/edits", "/assistants", "/threads", "/fine_tuning", "/uploads", "/vector_stores", "/evals",
+    "/realtime", "/tokenize", "/detokenize", "/classify", "/score", "/pooling", "/generate", "/messages", "/tasks",
+    "/services", "/apps", "/systemone",
+)  # fmt: skip
+"""Paths that carry content, whatever the method: refused, but where the configuration lets them through by name."""
+
+
+@dataclass(slots=True)
+class Sidecar:
+    """The ASGI application."""
+
+    config: Config
+    chat: Chat
+    desk: Desk
+    metrics: Metrics
+    upstream: Callable[[Route], Upstream]
+    new_id: Callable[[], str]
+    say: Callable[[str], None]
+    draining: bool = False
+    in_flight: int = 0
+    _desk_app: Callable[[Scope, Receive, Send], object] | None = field(default=None)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            # A WebSocket cannot be moderated here; refusing the handshake is the whole answer.
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008})
+            return
+        request_id = self.new_id()
+        started = False
+
+        async def tell(message: dict[str, object]) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)  # type: ignore[arg-type]
+
+        try:
+            await self._route(scope, receive, tell, request_id)  # type: ignore[arg-type]
+        except ClientGone:
+            return
+        except Refused as error:
+            await self._refuse(error, request_id, send, started)
+        except LogError as error:
+            await self._refuse(Refused("audit_unavailable", "the decision cannot be recorded"), request_id, send, started)
+            self.say(f"{request_id} {error}")
+        except Exception as error:  # boundary: what is said must hold no content, so only kind and place are told
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            self.say(f"{request_id} internal error: {type(error).__name__} at {place.filename}:{place.lineno}")
+            refused = Refused("internal_error", "the sidecar failed; nothing that was not read was passed on")
+            await self._refuse(refused, request_id, send, started)
+            if started:
+                # The answer is cut, so that no client takes it for a whole one.
+                raise ConnectionError("answer cut after an internal error") from None
+
+    async def _refuse(self, error: Refused, request_id: str, send: Send, started: bool) -> None:
+        self.metrics.add("refused", error.code)
+        if not started:
+            status, headers, body = refusal(error, request_id)
+            await respond(send, status, headers, body)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        path: str = scope["path"]
+        authorization = _text(header(scope["headers"], b"authorization"))
+        port = scope["server"][1] if scope.get("server") else self.config.port
+        if path in ("/healthz", "/readyz"):
+            await self._to_desk(scope, receive, send)
+            return
+        if path == "/metrics" or any(path == p or path.startswith(p + "/") for p in ADMIN):
+            if not may_see(self.config, port, authorization):
+                raise Refused("not_found", "there is no such path here")
+            await self._to_desk(scope, receive, send)
+            return
+        if port == self.config.admin_port and port != self.config.port:
+            raise Refused("not_found", "there is no such path on the admin port")
+        client = self.config.client_for(authorization) if self.config.clients else None
+        route, rest = self.config.route_for(path, client.name if client else None, self._port(port))
+        if self.config.clients and client is None and not (rest in PUBLIC and has_token(self.config, authorization)):
+            raise Refused("invalid_api_key", "the Authorization header holds no client key that is known here")
+        if self.draining:
+            raise Refused("not_ready", "the sidecar is draining")
+        if self.in_flight >= self.config.max_streams:
+            raise Refused("not_ready", "too many requests are in flight; try again soon")
+        self.in_flight += 1
+        self.metrics.set("in_flight", self.in_flight)
+        try:
+            await self._serve(scope, receive, send, request_id, route, rest, client, authorization)
+        finally:
+            self.in_flight -= 1
+            self.metrics.set("in_flight", self.in_flight)
+
+    def _port(self, port: int) -> int:
+        """The configured port: with port 0 any free one was taken in its place."""
+        return self.config.port if self.config.port == 0 else port
+
+    async def _serve(
+        self, scope: Scope, receive: Receive, send: Send, request_id: str, route: Route, rest: str, client: Client | None,
+        authorization: str | None,
+    ) -> None:
+        if rest in PUBLIC:
+            admin = has_token(self.config, authorization) or (self.config.loopback and not self.config.clients)
+            inner = {**scope, "path": rest, "raw_path": rest.encode(), "asker": Asker(route, client, request_id, admin)}
+            await self._to_desk(inner, receive, send)
+            return
+        below = route.forward(rest)
+        if below is None:
+            raise Refused("not_found", "there is no such path here; the base is /v1")
+        tail = _tail(below)
+        if tail == MODERATED:
+            if scope["method"] != "POST":
+                raise Refused("method_not_allowed", f"{MODERATED} takes POST")
+            active = self.desk.policies.active(route.policy)
+            await self.chat.handle(
+                scope, receive, send, request_id=request_id, route=route, client=client, path=below, active=active
+            )
+            return
+        if not self.config.passes(below) and self._carries(tail, scope["method"]):
+            raise Refused("unmoderated_path", f"{_shown(tail)} carries content that this version does not moderate; "
+                                              "the setting `passthrough` lets a path through by name")
+        await self._pass(scope, receive, send, request_id, route, below)
+
+    def _carries(self, tail: str, method: str) -> bool:
+        """Whether a path may carry content: those known for it, and whatever sends a body."""
+        known = any(tail == p or tail.startswith(p + "/") for p in _CONTENT) or tail.startswith(MODERATED + "/")
+        return known or method not in _QUIET or not any(tail == p or tail.startswith(p + "/") for p in ("/models", ""))
+
+    async def _pass(
+        self, scope: Scope, receive: Receive, send: Send, request_id: str, route: Route, path: str
+    ) -> None:
+        """Pass a request and its answer on as they are."""
+        body = await read_body(receive, [], self.config.max_body)
+        query = scope.get("query_string", b"")
+        keep = route.upstream_key is None and not self.config.clients
+        headers = [(n, v) for n, v in forwardable(scope["headers"]) if keep or n.lower() != b"authorization"]
+        if route.upstream_key is not None:
+            headers.append((b"authorization", b"Bearer " + route.upstream_key.encode()))
+        target = path + ("?" + query.decode("latin-1") if query else "")
+        answer = await self.upstream(route).send(scope["method"], target, headers, body or None)
+        try:
+            out = [(n.lower(), v) for n, v in answer.headers if n.lower() != b"x-request-id"]
+            theirs = header(answer.headers, b"x-request-id")
+            if theirs is not None:
+                out.append((b"x-upstream-request-id", theirs))
+            out.append((b"x-request-id", request_id.encode()))
+            await send({"type": "http.response.start", "status": answer.status, "headers": out})
+            async for chunk in answer.chunks():
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except UpstreamError:
+            raise ConnectionError("the upstream broke off") from None
+        finally:
+            answer.close()
+
+    async def _to_desk(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._desk_app is None:
+            self._desk_app = self.desk.app()
+        await self._desk_app(scope, receive, send)  # type: ignore[misc]
+
+
+def _tail(below: str) -> str:
+    """The path under whichever base an origin serves it."""
+    for base in ("/compatible-mode/v1", "/v1"):
+        if below.startswith(base + "/"):
+            return below[len(base):]
+    return below
+
+
+def _shown(path: str) -> str:
+    """A path as an error may show it: only its first step, which is a name of the API or nothing of ours."""
+    first = "/" + path.strip("/").split("/", 1)[0]
+    return first if first in _CONTENT else "this path"
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn without its own signal handling: it would raise the signal again at the end, and the exit code would tell of it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def listen(
+    app: Sidecar, sockets: list[socket.socket], *, drain: float, ready: Callable[[], None], reload: Callable[[], None]
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain: no new requests, streams finish or are cut after `drain` seconds."""
+    config = uvicorn.Config(
+        app, http="httptools", loop="none", ws="none", lifespan="off", log_level="critical", access_log=False,
+        server_header=False, date_header=False, proxy_headers=False, timeout_keep_alive=75,
+        timeout_graceful_shutdown=max(1, round(drain)),
+    )  # fmt: skip
+    server = _Uvicorn(config)
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        app.draining = True
+        if server.should_exit:
+            server.force_exit = True
+        server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    serving = asyncio.create_task(server.serve(sockets=sockets))
+    try:
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.005)
+        if server.started:
+            ready()
+        await serving
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.remove_signal_handler(number)
+
+
+def bind(host: str, ports: tuple[int, ...]) -> list[socket.socket]:
+    """Listening sockets; raises OSError with the port in its text."""
+    sockets: list[socket.socket] = []
+    for port in ports:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        one = socket.socket(family, socket.SOCK_STREAM)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind((host, port))
+        except OSError as error:
+            one.close()
+            raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from None
+        one.set_inheritable(True)
+        sockets.append(one)
+    return sockets
+
+
+def stderr(line: str) -> None:
+    """Say something to the operator."""
+    print(line, file=sys.stderr, flush=True)
