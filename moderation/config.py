@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from moderation.errors import Refused, UsageError
+from moderation.policy.faults import Faults
+from moderation.policy.load import find, parse, plain
 from moderation.routes import Client, Match, Route
 from moderation.settings import BY_NAME, ENV_NAME, NAME, PATH, PORT, SETTINGS, URL, Kind, Setting, Unfit, choice, plain_path
 
@@ -126,8 +128,25 @@ def _below_base(path: str) -> str:
     return path
 
 
-def load(flags: Mapping[str, str | None], environ: Mapping[str, str], read_file: Callable[[Path], bytes],
-         read_yaml: YamlReader) -> Config:
+def read_yaml(file: str, raw: bytes) -> Document:
+    """The policies' own YAML reader: moderation.yaml has no surprises that a policy has not. Comments alone are no fault."""
+    if all(not line.strip() or line.lstrip().startswith(b"#") for line in raw.split(b"\n")):
+        return Document(file, {}, lambda _: f"{file}:1:1")
+    faults = Faults(file)
+    tree = parse(raw, faults)
+    if tree is None or faults.broken:
+        raise ConfigError([UsageError(f"{fault.code} {fault.message}", f"{fault.file}:{fault.line}:{fault.column}")
+                           for fault in faults.sorted()])
+
+    def at(place: Place) -> str:
+        found = find(tree, place)
+        return f"{file}:{found.line}:{found.column}"
+
+    return Document(file, plain(tree), at)
+
+
+def load(flags: Mapping[str, str | None], environ: Mapping[str, str], read_file: Callable[[Path], bytes] = Path.read_bytes,
+         read_yaml: YamlReader = read_yaml) -> Config:
     """`flags` by the names of SETTINGS, None or absent where not given. Raises ConfigError with every fault."""
     document, faults = _document(flags, environ, read_file, read_yaml)
     reading = _Reading(document, faults, environ)

@@ -100,6 +100,45 @@ def test_secrets_are_not_shown() -> None:
         "MODERATION_ADMIN_TOKEN admin_token: expected 16 to 512 printable ASCII characters without spaces."]
 
 
+YAML = b"""# how we run it
+upstream: https://qwen.test/compatible-mode/v1
+port: 9000
+drain: 5s
+passthrough: [embeddings]
+routes:
+  - name: payroll
+    match: {path: /payroll}
+    durability: often
+"""
+
+
+def test_a_real_file_with_real_places(tmp_path: Path) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_bytes(YAML.replace(b"often", b"fast"))
+    config = load({"config": str(path)}, {})
+    assert (config.port, config.drain, config.passthrough, config.routes[0].durability) == (9000, 5.0, ("/embeddings",), "fast")
+    path.write_bytes(YAML)
+    with pytest.raises(ConfigError) as caught:
+        load({"config": str(path)}, {})
+    assert str(caught.value) == f"{path}:9:17 routes.durability: expected one of strict, fast, got 'often'."
+
+
+@pytest.mark.parametrize(("raw", "start"), [
+    (b"a: [", "m.yaml:"), (b"port: 1\nport: 2\n", "m.yaml:2:1 QP007"), (b"\xff", "m.yaml:1:1 QP002"),
+    (b"port: &x 1", "m.yaml:1:7 QP004"),
+    (b"- a", "m.yaml:1:1 expected `setting: value` lines"),
+])
+def test_files_that_are_no_settings(raw: bytes, start: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load({"config": "m.yaml"}, {}, lambda _: raw)
+    assert str(caught.value).startswith(start)
+
+
+@pytest.mark.parametrize("raw", [b"", b"\n# nothing yet\n  # at all\n"])
+def test_a_file_of_comments_is_no_fault(raw: bytes) -> None:
+    assert load({"upstream": BASE}, {}, lambda _: raw).port == 8080
+
+
 # --- values
 
 GOOD = [
