@@ -43,8 +43,8 @@ _LOOKALIKES = (
     "ᎪA ᏴB ᏟC ᎠD ᎬE ᏀG ᎻH ᎫJ ᏦK ᏞL ᎷM ᏢP ᏒR ᏚS ᎢT ᏙV ᎳW ᏃZ "
     "ꓮA ꓐB ꓚC ꓓD ꓰE ꓝF ꓖG ꓧH ꓲI ꓙJ ꓗK ꓡL ꓟM ꓠN ꓳO ꓑP ꓣR ꓢS ꓔT ꓴU ꓦV ꓪW ꓫX ꓬY ꓜZ "
     # Latin with strokes, hooks and other shapes
-    "ɑa ⱥa ƀb ɓb ƃb ȼc ƈc ɕc đd ɖd ɗd ɇe ɛe ƒf ǥg ɠg ɡg ħh ɦh ɨi ıi ɩi ɪi ɉj ʝj ȷj ƙk ⱪk łl ƚl ɫl ɱm ɲn ƞn ŋn øo ɵo ƥp ɋq ʠq ɍr ɽr "
-    "ʂs ȿs ŧt ƭt ʈt ȶt ʉu ʋv ⱱv ⱳw ɏy ƴy ƶz ȥz ʐz ȺA ɃB ƁB ȻC ƇC ĐD ƊD ɆE ƑF ǤG ƓG ĦH ƗI ɈJ ƘK ŁL ȽL ƝN ØO ƟO ƤP ɌR ŦT ƬT ȾT "
+    "ɑa ⱥa ƀb ɓb ƃb ȼc ƈc ɕc đd ɖd ɗd ɇe ɛe ƒf ǥg ɠg ɡg ħh ɦh ɨi ıi ɩi ɪi ɉj ʝj ȷj ƙk ⱪk łl ƚl ɫl ɱm ɲn ƞn ŋn øo ɵo ƥp ɋq ʠq ɍr "
+    "ɽr ʂs ȿs ŧt ƭt ʈt ȶt ʉu ʋv ⱱv ⱳw ɏy ƴy ƶz ȥz ʐz ȺA ɃB ƁB ȻC ƇC ĐD ƊD ɆE ƑF ǤG ƓG ĦH ƗI ɈJ ƘK ŁL ȽL ƝN ØO ƟO ƤP ɌR ŦT ƬT ȾT "
     "ɄU ƲV ɎY ƳY ƵZ ȤZ "
     # small capitals
     "ᴀa ʙb ᴄc ᴅd ᴇe ꜰf ɢg ʜh ᴊj ᴋk ʟl ᴍm ɴn ᴏo ᴘp ꞯq ʀr ꜱs ᴛt ᴜu ᴠv ᴡw ʏy ᴢz"

@@ -194,6 +194,7 @@ def _flags(text: str, at: int) -> str:
 
 
 _CLASS_NAME = re.compile(r"\\[pP](?:\{\^?[A-Za-z_]+\}|[A-Z])")
+_POSIX = re.compile(r"\[:\^?[a-z]+:\]")
 _HEX = re.compile(r"\\x(?:[0-9A-Fa-f]{2}|\{[0-9A-Fa-f]{1,6}\})")
 _TIMES = re.compile(r"\{(\d{1,9})(,?)(\d{0,9})\}")
 _GROUP = re.compile(r"\(\?(?:P?<([A-Za-z_][A-Za-z0-9_]*)>|([a-zA-Z]*):)")
@@ -321,33 +322,35 @@ class _Reader:
         at += self.text.startswith("^", at)
         first = True
         extra: set[str] = set()
-        previous: str | None = None
+        low: str | None = None
+        ranged = False
         while first or not self.text.startswith("]", at):
             first = False
             if at >= len(self.text):
                 raise BadRegex("this [ is never closed", begin)
-            member: str | None = None
-            if (named := re.compile(r"\[:\^?[a-z]+:\]").match(self.text, at)) or (named := _CLASS_NAME.match(self.text, at)):
-                at = named.end()
-            elif hexed := _HEX.match(self.text, at):
-                member, at = _hex(hexed.group(), at), hexed.end()
-            elif self.text[at] == "\\":
-                escaped = self.text[at + 1 : at + 2]
-                if escaped.isalnum() and escaped not in "dDwWsStnrfva":
-                    raise BadRegex(f"\\{escaped} is not something that RE2 knows in a class", at)
-                member, at = (None if escaped.isalnum() else escaped), at + 2
-            else:
-                member, at = self.text[at], at + 1
-            if member is not None and previous is not None and previous.endswith("-") and len(previous) == 2:
-                extra |= _images(previous[0], member, at)
-                previous = None
-            elif member == "-" and previous is not None and len(previous) == 1 and not self.text.startswith("]", at):
-                previous += "-"
-            else:
-                extra |= _images(member, member, at) if member else set()
-                previous = member
+            if self.text[at] == "-" and low is not None and not ranged and not self.text.startswith("]", at + 1):
+                ranged, at = True, at + 1
+                continue
+            member, at = self.member(at)
+            if member is not None:
+                extra |= _images(low if ranged and low is not None else member, member, at)
+            low, ranged = (None, False) if ranged else (member, False)
         self.at = at + 1
         return Atom(self.text[begin:at] + "".join(f"\\x{{{ord(char):x}}}" for char in sorted(extra)) + "]")
+
+    def member(self, at: int) -> tuple[str | None, int]:
+        """One member of a class, or None where it stands for many; and where the next begins."""
+        for form in (_POSIX, _CLASS_NAME):
+            if (named := form.match(self.text, at)) is not None:
+                return None, named.end()
+        if (hexed := _HEX.match(self.text, at)) is not None:
+            return _hex(hexed.group(), at), hexed.end()
+        if self.text[at] != "\\":
+            return self.text[at], at + 1
+        escaped = self.text[at + 1 : at + 2]
+        if escaped.isalnum() and escaped not in "dDwWsStnrfva":
+            raise BadRegex(f"\\{escaped} is not something that RE2 knows in a class", at)
+        return (None if escaped.isalnum() else escaped or None), at + 2
 
 
 def _hex(text: str, at: int) -> str:
