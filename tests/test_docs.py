@@ -103,8 +103,9 @@ def test_the_glossary_has_the_words_that_the_code_uses() -> None:
     terms = re.findall(r"(?m)^\*\*([^*]+)\*\*", text)
     assert terms == sorted(terms, key=str.lower), "in alphabetical order"
     wanted = {"segment", "sentence", "window", "tape", "span", "finding", "unknown", "signal", "decision", "outcome", "leaf",
-              "checkpoint", "log file", "policy", "rule", "phase", "channel", "turn", "origin", "scope", "tenant", "route", "region",
-              "hold", "reach", "degraded", "pseudonym", "monitor", "detector", "dialect", "label", "upstream", "severity", "commitment"}
+              "checkpoint", "log file", "policy", "rule", "phase", "channel", "turn", "origin", "scope", "tenant", "route",
+              "region", "hold", "reach", "degraded", "pseudonym", "monitor", "detector", "dialect", "label", "upstream",
+              "severity", "commitment"}
     missing = wanted - {term.lower() for term in terms}
     assert not missing
     for word in [*Phase, *Channel, *(action.word for action in Action)]:
