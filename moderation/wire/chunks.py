@@ -17,6 +17,7 @@ from moderation.wire.media import MEDIA_KEYS, payload_texts
 from moderation.wire.sse import Event, with_data
 
 _KNOWN_IN_CHOICE = frozenset({"index", "delta", "finish_reason", "logprobs", "token_ids"})
+_KNOWN_IN_DELTA = frozenset({"content", "reasoning_content", "role", "tool_calls", "reasoning", "refusal"})
 _KNOWN_AT_TOP = frozenset({
     "id", "object", "model", "created", "choices", "usage", "system_fingerprint", "service_tier", "request_id",
 })
@@ -89,6 +90,8 @@ def read_chunk(body: Any) -> Chunk:
             delta = choice.get("delta")
             if type(delta) is dict:
                 for key, value in delta.items():
+                    if key not in _KNOWN_IN_DELTA and not PLAIN(key):
+                        _refuse(f"/choices/{position}/delta: a key that holds text")
                     if type(value) is str:
                         if not value or (key in SHORT and PLAIN(value)):
                             continue
