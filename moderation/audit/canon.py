@@ -18,6 +18,8 @@ MAX_INT = 2**53 - 1
 MAX_DEPTH = 32
 """Our deepest leaf has 6 levels; the cap keeps hostile input from exhausting the stack."""
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False, allow_nan=False)
+
 
 class CanonError(ModerationError):
     """A value has no canonical form, or bytes are not one. Says the place, never the content."""
@@ -36,9 +38,8 @@ def encode(value: object) -> bytes:
 def encode_part(value: object) -> bytes:
     """The canonical form of any value, of any length: for measuring, and for hashing what is not a leaf."""
     _check(value, 0)
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False)
     try:
-        return text.encode("utf-8")
+        return _ENCODER.encode(value).encode("utf-8")
     except UnicodeEncodeError as error:
         raise CanonError(f"leaf: a lone surrogate at character {error.start}") from None
 

@@ -140,7 +140,7 @@ def _show(args: argparse.Namespace) -> int:
     decisions = [joined(parts) for _, parts in sorted(by_number.items())]
     ends = {kind: next((leaf for leaf in leaves if leaf["kind"] == kind), None) for kind in ("open", "close")}
     if args.json:
-        whole = {"request_id": request, "open": ends["open"], "decisions": [_named(one) for one in decisions], "close": ends["close"]}
+        whole = {"request_id": request, **ends, "decisions": [_named(one) for one in decisions]}
         # Asked for one decision, its own members stand on top as well.
         _say(json.dumps(whole if n is None else {**_named(decisions[0]), **whole}, ensure_ascii=False))
         return 0
@@ -197,12 +197,12 @@ def _decided(leaf: Mapping[str, Any]) -> list[str]:
         f"  content    {leaf['content']['chars']} characters, commitment {_clean(leaf['content']['commit'] or 'none kept')}",
     ]
     for rule in [*leaf["rules"], *leaf["would"]]:
-        windows = ", ".join("whole" if at < 0 else str(at) if count == 1 else f"{at}-{at + count - 1}" for at, count in rule["win"])
+        windows = ", ".join("all" if at < 0 else str(at) if count == 1 else f"{at}-{at + count - 1}" for at, count in rule["win"])
         why = "; ".join(f"{_key(keys, key)} from {least / 1_000_000:g}" for key, least in rule["why"])
         cause = "a detector gave no answer" if rule["on_unknown"] else why or "no finding needed"
         lines.append(f"  rule       {_clean(rule['id'])}: {rule['act']}, {rule['mode']}, windows {windows}: {cause}")
-    lines += [f"  signal     {_key(keys, key)}: highest {score / 1_000_000:g}, {count} found" for key, score, count in leaf["sigs"]
-              if len(keys[key]) > 3]
+    lines += [f"  signal     {_key(keys, key)}: highest {score / 1_000_000:g}, {count} found"
+              for key, score, count in leaf["sigs"] if len(keys[key]) > 3]
     lines += [f"  unknown    {_clean(detector)}: {_clean(cause)}" for detector, cause in leaf["unknown"]]
     lines += [f"  edit       {_clean(path)} {start}-{end}: {action}, {_clean(kind)}"
               for path, start, end, action, kind in leaf["spans"]]
