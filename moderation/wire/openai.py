@@ -143,8 +143,13 @@ class _Reader:
         strange: list[str] = []
         for key, value in message.items():
             if key == "content":
-                self._content(value, f"{path}/content", channel, phase, tool)
-            elif value is None:
+                if type(value) is str:
+                    if value:
+                        self._segment(channel, phase, value, f"{path}/content", tool)
+                else:
+                    self._content(value, f"{path}/content", channel, phase, tool)
+                continue
+            if value is None:
                 pass
             elif key in SHORT and type(value) is str and PLAIN(value):
                 continue
@@ -180,10 +185,7 @@ class _Reader:
 
     def _content(self, value: Any, path: str, channel: Channel, phase: Phase, tool: str | None) -> None:
         kind = type(value)
-        if kind is str:
-            if value:
-                self._segment(channel, phase, value, path, tool)
-        elif kind is list:
+        if kind is list:
             if len(value) + len(self.segments) > MAX_LEAVES:
                 raise TooMany
             for index, part in enumerate(value):
@@ -191,7 +193,7 @@ class _Reader:
         elif kind is dict:
             self._part(value, path, channel, phase, tool)
         elif value is not None:
-            self.refuse(path, "expected a string, null or a list of parts")
+            self.refuse(path, "expected a string, null or a list of parts; send text as a string")
 
     def _part(self, part: Any, path: str, channel: Channel, phase: Phase, tool: str | None) -> None:
         leaves = Leaves()
