@@ -139,8 +139,10 @@ class Log:
         if self._closing:
             raise LogError(f"{self.folder}: the log is closed")
         if self.latched is not None:
-            self._lose(bodies)
-            raise LogError(str(self.latched))
+            with self._wake:  # so that what is lost is counted before the gap leaf, or not lost
+                if self.latched is not None:
+                    self._lose(bodies)
+                    raise LogError(str(self.latched))
 
     def _write_now(self, bodies: Bodies) -> int:
         try:
@@ -297,16 +299,27 @@ class Log:
                 self._rewind()
             try:
                 self._writer.reopen()
-                closes = [interrupted(request, count) for request, count in self._unclosed.items()]
-                self._writer.write([[gap(self._lost, self._cause, self._lost_since or self._clock.wall()), *closes]])
-                self._writer.sync(self._writer.mark())
+                self._declare()
                 self._writer.checkpoint()
             except (OSError, LogError):
                 return
-            self._lost, self._dirty_at = 0, None
-            self._unclosed.clear()
+            self._dirty_at = None
             self._unsynced.clear()
-            self.latched = None
+            with self._wake:
+                if not self._lost:
+                    self.latched = None
+
+    def _declare(self) -> None:
+        """Write down how many leaves are missing, and close the requests whose `close` is among them."""
+        with self._wake:
+            lost, since, unclosed = self._lost, self._lost_since or self._clock.wall(), dict(self._unclosed)
+        if not lost:
+            return
+        self._writer.write([[gap(lost, self._cause, since), *(interrupted(*pair) for pair in unclosed.items())]])
+        self._writer.sync(self._writer.mark())
+        with self._wake:
+            self._lost -= lost
+            self._unclosed = {request: count for request, count in self._unclosed.items() if request not in unclosed}
 
     def _rewind(self) -> None:
         """Count what was written and never became durable as lost, and forget what it opened and closed."""
