@@ -17,7 +17,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from moderation.errors import CODES
 from moderation.text import Phase
-from moderation.verdict import Action, Cause, Mode
+from moderation.verdict import Action, Cause, Mode, Outcome
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 OTHER = "other"
@@ -134,6 +134,19 @@ class Metrics:
         if not isinstance(series, Histogram):
             raise TypeError(f"{name} is no histogram: add to it or set it")
         series.observe(value)
+
+    def decided(self, phase: Phase, outcome: Outcome) -> None:
+        """Count one decision, and each rule that fired in it once."""
+        self.add("decisions", phase, outcome.action.word)
+        self.add("would", phase, outcome.would.word)
+        if outcome.degraded:
+            self.add("degraded", phase)
+        for rule, mode in {(fired.rule, fired.mode) for fired in outcome.fired}:
+            self.add("rules", rule, phase, mode)
+
+    def refused(self, code: str) -> None:
+        """Count one error that we answered with."""
+        self.add("refused", code)
 
     def text(self) -> bytes:
         """Prometheus' text format; serve it as CONTENT_TYPE."""

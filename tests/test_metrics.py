@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from moderation.metrics import METRICS, NAMED, OTHER, VOCABULARY, Kind, Metric, Metrics
+from moderation.text import Phase
+from moderation.verdict import Action, Fired, Mode, Outcome, Severity
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -100,6 +102,25 @@ def test_two_of_them_share_nothing() -> None:
     first.add("in_flight")
     assert samples(first)["moderation_in_flight", ()] == 1
     assert samples(second)["moderation_in_flight", ()] == 0
+
+
+def test_a_decision_counts_each_rule_once() -> None:
+    def fired(rule: str, window: int, mode: Mode) -> Fired:
+        return Fired(rule, window, Action.REDACT, mode, Severity.LOW, None, (), (), False, False)
+
+    metrics = Metrics()
+    metrics.know("rule", ["mask", "watch"])
+    rules = (fired("mask", 0, Mode.ENFORCE), fired("mask", 1, Mode.ENFORCE), fired("watch", 0, Mode.MONITOR))
+    metrics.decided(Phase.INPUT, Outcome(Action.REDACT, Action.BLOCK, rules, (), True, None))
+    metrics.decided(Phase.INPUT, Outcome(Action.ALLOW, Action.ALLOW, (), (), False, None))
+    metrics.refused("not_ready")
+    counted = {(name.removeprefix("moderation_"), *(value for _, value in labels)): value
+               for (name, labels), value in samples(metrics).items() if name.endswith("_total")}
+    assert counted == {
+        ("decisions_total", "redact", "input"): 1, ("decisions_total", "allow", "input"): 1,
+        ("would_total", "block", "input"): 1, ("would_total", "allow", "input"): 1, ("degraded_total", "input"): 1,
+        ("rules_total", "enforce", "input", "mask"): 1, ("rules_total", "monitor", "input", "watch"): 1,
+        ("refused_total", "not_ready"): 1}
 
 
 def test_wrong_use_is_told() -> None:

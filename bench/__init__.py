@@ -1,0 +1,1 @@
+"""What the sidecar costs, beside a direct call and a bare pass-through. `make bench`, or `python -m bench.run --help`."""

@@ -1,0 +1,106 @@
+"""The load generator: N clients that ask one after the other, over connections that are kept. Prints its measurements as JSON.
+
+`python -m bench.load PORT CLIENTS REQUESTS whole|stream`. It reads each answer to its end and notes, in microseconds: the whole
+time, the time to the first event, and for each event of a stream how long it took from the upstream's socket to here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from time import monotonic_ns
+from typing import cast
+
+import uvloop
+
+from bench.upstream import CHUNKS
+
+PROMPT = ("Please read the following note and tell me in plain words what it asks of us. The garden club meets on the second "
+          "Thursday of each month in the small hall behind the library. Members bring cuttings, seeds and questions. Last time "
+          "we spoke about roses that do not flower, about moss in the lawn, and about whether coffee grounds keep slugs away. "
+          "This month a visitor from the botanical garden will show slides of alpine plants, and we would like someone to "
+          "bring a projector, someone to make tea.")[:500]
+_SENT_AT = re.compile(rb'"t":([0-9]+)')
+
+
+def request(port: int, stream: bool) -> bytes:
+    messages = [{"role": "system", "content": "You are a helpful assistant."}, {"role": "user", "content": PROMPT}]
+    body = json.dumps({"model": "qwen3.5-plus", "messages": messages, "stream": stream}).encode()
+    return (f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nuser-agent: bench\r\naccept: */*\r\n"
+            "authorization: Bearer sk-bench\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(body)}\r\n\r\n").encode() + body
+
+
+class Client(asyncio.Protocol):
+    """One connection; `answered` is resolved as each answer is whole."""
+
+    def __init__(self) -> None:
+        self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.whole: list[int] = []
+        self.first: list[int] = []
+        self.events: list[int] = []
+        self._raw = b""
+        self._started = 0
+        self._seen = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def ask(self, raw: bytes) -> asyncio.Future[None]:
+        self.answered = asyncio.get_running_loop().create_future()
+        self._raw, self._seen = b"", 0
+        self._started = monotonic_ns()
+        self.transport.write(raw)
+        return self.answered
+
+    def data_received(self, data: bytes) -> None:
+        now = monotonic_ns()
+        start = max(0, len(self._raw) - 32)
+        self._raw += data
+        head, ended, body = self._raw.partition(b"\r\n\r\n")
+        if not ended:
+            return
+        if not self._raw.startswith(b"HTTP/1.1 200"):
+            self.answered.set_exception(RuntimeError(f"not 200: {self._raw[:300]!r}"))
+            return
+        for mark in _SENT_AT.finditer(self._raw, start):
+            if mark.end() > self._seen and mark.end() < len(self._raw):
+                if not self._seen:
+                    self.first.append((now - self._started) // 1000)
+                self._seen = mark.end()
+                self.events.append((now - int(mark[1])) // 1000)
+        length = re.search(rb"(?i)\r\ncontent-length: *([0-9]+)", head)
+        if len(body) >= int(length[1]) if length else body.endswith(b"0\r\n\r\n"):
+            self.whole.append((now - self._started) // 1000)
+            self.answered.set_result(None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.answered.done():
+            self.answered.set_exception(error or ConnectionError("the server dropped the connection"))
+
+
+async def load(port: int, clients: int, requests: int, stream: bool) -> dict[str, object]:
+    loop = asyncio.get_running_loop()
+    raw = request(port, stream)
+    people = [(await loop.create_connection(Client, "127.0.0.1", port))[1] for _ in range(clients)]
+
+    async def talk(client: Client) -> None:
+        for _ in range(requests // clients):
+            await client.ask(raw)
+
+    began = monotonic_ns()
+    await asyncio.gather(*map(talk, people))
+    seconds = (monotonic_ns() - began) / 1e9
+    for client in people:
+        client.transport.close()
+    whole = [each for client in people for each in client.whole]
+    events = [each for client in people for each in client.events]
+    if stream and len(events) != len(whole) * CHUNKS:
+        raise RuntimeError(f"{len(events)} events of {len(whole) * CHUNKS} arrived")
+    return {"whole": whole, "first": [each for client in people for each in client.first], "events": events, "seconds": seconds}
+
+
+if __name__ == "__main__":
+    print(json.dumps(uvloop.run(load(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "stream"))))

@@ -1,0 +1,112 @@
+"""Measurements as a table for people and as JSON. Knows nothing of how they were made."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.upstream import CHUNKS
+
+BASELINE = "pass"
+
+
+@dataclass
+class Measured:
+    """What one target did under one load; times in microseconds."""
+
+    stream: bool
+    whole: list[int] = field(default_factory=list)
+    first: list[int] = field(default_factory=list)
+    events: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+    cpu: float = 0.0
+    peak_mib: float = 0.0
+
+    @property
+    def cpu_per_request(self) -> float:
+        return self.cpu * 1e6 / len(self.whole)
+
+    def figures(self) -> dict[str, float]:
+        return {"requests": len(self.whole), "p50_us": at(self.whole, 0.5), "p99_us": at(self.whole, 0.99),
+                "ttft_p50_us": at(self.first, 0.5), "ttft_p99_us": at(self.first, 0.99),
+                "event_p50_us": at(self.events, 0.5), "event_p99_us": at(self.events, 0.99),
+                "per_second": len(self.whole) / self.seconds, "cpu_us_per_request": self.cpu_per_request,
+                "peak_mib": self.peak_mib}
+
+
+@dataclass(frozen=True)
+class Report:
+    machine: Mapping[str, str]
+    command: str
+    rounds: int
+    gap_ms: float
+    sync: Sequence[int]
+    targets: Mapping[str, Mapping[str, Measured]]
+
+    def json(self) -> str:
+        targets = {name: {load: measured.figures() for load, measured in loads.items()} for name, loads in self.targets.items()}
+        body = {**self.machine, "command": self.command, "rounds": self.rounds, "gap_ms": self.gap_ms, "chunks": CHUNKS,
+                "fdatasync_p50_us": at(self.sync, 0.5), "fdatasync_p99_us": at(self.sync, 0.99), "targets": targets}
+        return json.dumps(body, indent=1) + "\n"
+
+    def table(self) -> str:
+        lines = [f"# Benchmark of {self.machine['date']}", "",
+                 *(f"- {name}: {value}" for name, value in self.machine.items() if name != "date"),
+                 f"- command: `{self.command.strip()}`, {self.rounds} round(s), {self.gap_ms:g} ms between chunks",
+                 f"- one fdatasync of 4 KiB on the log's disk: p50 {at(self.sync, 0.5):.0f} µs, p99 {at(self.sync, 0.99):.0f} µs",
+                 ""]
+        names = next(iter(self.targets.values())).keys() if self.targets else ()
+        for load in names:
+            lines += [f"## {load}", "", *self._rows({name: loads[load] for name, loads in self.targets.items()}), ""]
+        lines += ["`over pass` compares with the bare pass-through, times at p50. An event's time runs from the upstream's write "
+                  "to the client's read."]
+        return "\n".join(lines) + "\n"
+
+    def _rows(self, targets: Mapping[str, Measured]) -> list[str]:
+        stream = any(measured.stream for measured in targets.values())
+        streamed = ["TTFT p50 ms", "event p50 µs", "event p99 µs", "event over pass µs"] if stream else ["over pass ms"]
+        columns = ["target", "p50 ms", "p99 ms", *streamed, "CPU µs/request",
+                   "CPU over pass µs/" + ("chunk" if stream else "request"), "peak MiB", "requests/s"]
+        base = targets.get(BASELINE)
+        rows = [row(_cells(name, measured, base)) for name, measured in targets.items()]
+        return [row(columns), "|" + "---|" * len(columns), *rows]
+
+
+def _cells(name: str, measured: Measured, base: Measured | None) -> list[str]:
+    got = measured.figures()
+    against = base if name != BASELINE else None
+    cells = [name, f"{got['p50_us'] / 1000:.3f}", f"{got['p99_us'] / 1000:.3f}"]
+    if measured.stream:
+        cells += [f"{got['ttft_p50_us'] / 1000:.3f}", f"{got['event_p50_us']:.0f}", f"{got['event_p99_us']:.0f}",
+                  f"{got['event_p50_us'] - at(against.events, 0.5):+.0f}" if against else ""]
+    else:
+        cells.append(f"{(got['p50_us'] - at(against.whole, 0.5)) / 1000:+.3f}" if against else "")
+    if name == "direct":
+        return [*cells, "", "", "", f"{got['per_second']:.0f}"]
+    more = measured.cpu_per_request - against.cpu_per_request if against else 0.0
+    over = f"{more / (CHUNKS if measured.stream else 1):+.1f}" if against else ""
+    return [*cells, f"{measured.cpu_per_request:.0f}", over, f"{measured.peak_mib:.0f}", f"{got['per_second']:.0f}"]
+
+
+def row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def at(values: Sequence[int], share: float) -> float:
+    """The value below which this share lies; 0 of nothing."""
+    return float(sorted(values)[min(len(values) - 1, int(len(values) * share))]) if values else 0.0
+
+
+def machine(root: Path) -> dict[str, str]:
+    lines = Path("/proc/cpuinfo").read_text().split("\n")
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True).stdout.strip()
+    return {"date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            "cpu": f"{len(models)} x {models[0] if models else platform.machine()}",
+            "system": f"{platform.system()} {platform.release()}", "python": platform.python_version(),
+            "commit": commit or "unknown"}

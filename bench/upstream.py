@@ -1,0 +1,85 @@
+"""The benchmark's upstream: an HTTP server that answers chat completions from memory. `python -m bench.upstream PORT GAP_MS`.
+
+A stream has CHUNKS deltas of one word, GAP_MS apart; each carries the monotonic time of its sending in the field `t`, which every
+process of this machine can compare with its own clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from time import monotonic_ns
+from typing import cast
+
+import uvloop
+
+CHUNKS = 64
+_TEXT = ("the harbour was quiet when the first boats came in and the light over the water turned from grey to a pale gold while "
+         "the men on the quay talked about the weather and the price of fish and nobody hurried because there was nothing to "
+         "hurry for on a morning like this one before the market opened and the town woke up")
+_WORDS = _TEXT.split()
+_MESSAGE = {"role": "assistant", "content": _TEXT}
+_ANSWER = json.dumps({
+    "choices": [{"message": _MESSAGE, "finish_reason": "stop", "index": 0, "logprobs": None}],
+    "object": "chat.completion", "usage": {"prompt_tokens": 120, "completion_tokens": 60, "total_tokens": 180},
+    "created": 1767225600, "system_fingerprint": None, "model": "qwen3.5-plus", "id": "chatcmpl-bench"}).encode()
+_WHOLE = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(_ANSWER), _ANSWER)
+_STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream;charset=UTF-8\r\ntransfer-encoding: chunked\r\n\r\n"
+_DELTA = ('data: {"choices":[{"delta":{"content":"%s ","reasoning_content":null},"index":0,"logprobs":null,"finish_reason":%s}],'
+          '"object":"chat.completion.chunk","usage":null,"created":1767225600,"system_fingerprint":null,"model":"qwen3.5-plus",'
+          '"id":"chatcmpl-bench","t":%d}\n\n')
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+class Conversation(asyncio.Protocol):
+    """One connection: requests come one after the other, never pipelined."""
+
+    def __init__(self, gap: float) -> None:
+        self._gap = gap
+        self._received = b""
+        self._sent = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, ended, body = self._received.partition(b"\r\n\r\n")
+        if not ended:
+            return
+        length = re.search(rb"(?i)\r\ncontent-length: *([0-9]+)", head)
+        if length and len(body) < int(length[1]):
+            return
+        self._received = b""
+        if b'"stream":true' in body.replace(b" ", b""):
+            self._sent = 0
+            self._transport.write(_STREAM)
+            self._next()
+        else:
+            self._transport.write(_WHOLE)
+
+    def _next(self) -> None:
+        if self._transport.is_closing():
+            return
+        if self._sent == CHUNKS:
+            self._transport.write(_chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+            return
+        self._sent += 1
+        word, finish = _WORDS[self._sent % len(_WORDS)], '"stop"' if self._sent == CHUNKS else "null"
+        self._transport.write(_chunk((_DELTA % (word, finish, monotonic_ns())).encode()))
+        asyncio.get_running_loop().call_later(self._gap, self._next)
+
+
+async def serve(port: int, gap: float) -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Conversation(gap), "127.0.0.1", port)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    uvloop.run(serve(int(sys.argv[1]), float(sys.argv[2]) / 1000))

@@ -1,0 +1,54 @@
+"""The benchmark runs, and its figures are of what they say. It measures nothing here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.report import BASELINE, Measured, Report, at
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it reads CPU and memory from /proc")
+def test_it_runs_and_keeps_what_it_measured(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bench.run", "--quick", "--gap", "0.1", "--targets", "direct,pass", "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    kept, = tmp_path.glob("*.json")
+    assert kept.with_suffix(".md").read_text() == done.stdout.removesuffix("\n")
+    targets = json.loads(kept.read_text())["targets"]
+    assert list(targets) == ["direct", "pass"]
+    for load in targets["pass"]:
+        assert targets["pass"][load]["cpu_us_per_request"] > 0
+        assert 5 < targets["pass"][load]["peak_mib"] < 500
+        assert targets["direct"][load]["cpu_us_per_request"] == 0
+    assert targets["pass"]["64-chunk stream, 1 client"]["ttft_p50_us"] > 0
+
+
+def test_unknown_targets_are_told() -> None:
+    command = [sys.executable, "-m", "bench.run", "--targets", "dirct"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "unknown targets dirct" in done.stderr
+
+
+def test_the_table_compares_with_the_pass_through() -> None:
+    whole = {BASELINE: Measured(False, whole=[1000, 1000], seconds=1, cpu=0.002, peak_mib=30),
+             "fast": Measured(False, whole=[1700, 1700], seconds=1, cpu=0.003, peak_mib=80)}
+    stream = {BASELINE: Measured(True, whole=[9000], first=[500], events=[100] * 64, seconds=1, cpu=0.0064, peak_mib=30),
+              "fast": Measured(True, whole=[9000], first=[700], events=[150] * 64, seconds=1, cpu=0.0128, peak_mib=80)}
+    report = Report({"date": "then"}, "x", 1, 5, [200], {name: {"whole": whole[name], "stream": stream[name]} for name in whole})
+    rows = [line.split(" | ") for line in report.table().split("\n") if line.startswith("| fast")]
+    assert rows == [["| fast", "1.700", "1.700", "+0.700", "1500", "+500.0", "80", "2 |"],
+                    ["| fast", "9.000", "9.000", "0.700", "150", "150", "+50", "12800", "+100.0", "80", "1 |"]]
+
+
+@pytest.mark.parametrize(("values", "share", "value"), [([], 0.5, 0), ([7], 0.99, 7), ([3, 1, 2], 0.5, 2),
+                                                        (list(range(100)), 0.99, 99)])
+def test_quantiles(values: list[int], share: float, value: float) -> None:
+    assert at(values, share) == value
