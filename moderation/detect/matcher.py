@@ -158,7 +158,8 @@ class Matcher:
         self._led = [one for one in self._all if one.lead is not None]
         self.reach = max((one.reach for one in self._all), default=0)
         self.behind = WINDOW if any(one.lead or one.pattern.check for one in self._all) else 1
-        self._least = min((one.reach for one in plain), default=0)
+        # Only those that show a match less than it would take can be pending farther back than they reach.
+        self._least = min((one.reach for one in plain if one.capped), default=MOST_REACH)
         self._grow = _union([(one.before, f"(?:{one.body})|(?:{one.closure})\\z") for one in plain])
         self._hang = _union([(one.before, f"(?:{one.closure})\\z") for one in plain])
         self._any = _union([(one.before, one.body) for one in plain])

@@ -1,0 +1,174 @@
+"""The detector of kind `words`: long lists of terms, found in one pass by an Aho-Corasick automaton.
+
+Terms and text are normalised alike and, where case does not matter, folded code point by code point, so that no offset
+moves. Where terms overlap, the leftmost wins, then the longest; a term that several lists hold is found for each of them.
+Knows nothing of policies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import ahocorasick
+
+from moderation import normalise
+from moderation.detect.api import Scan
+from moderation.text import Span
+from moderation.verdict import FULL_SCORE, Finding
+
+MOST_LENGTH = 400
+"""Code points of a term: no stream should wait for more."""
+
+_UNSPACED = (
+    range(0x0E00, 0x1000), range(0x1000, 0x10A0), range(0x1100, 0x1200), range(0x1780, 0x1800), range(0x2E80, 0xA4D0),
+    range(0xA960, 0xA980), range(0xAC00, 0xD800), range(0xF900, 0xFB00), range(0x20000, 0x40000),
+)  # fmt: skip
+"""Scripts that are written without spaces, or in which endings stick to a word: a boundary would hide the word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """One list as the detector needs it."""
+
+    name: str
+    terms: Sequence[str]
+    whole_word: bool = True
+    ignore_case: bool = True
+
+
+def fold(text: str) -> str:
+    """Lower case, code point by code point: no length changes, and no neighbour matters."""
+    if text.isascii():
+        return text.lower()
+    # The only letters whose lower case is longer, or depends on where they stand.
+    return text.replace("\u0130", "i").replace("\u03a3", "\u03c3").lower().replace("\u03c2", "\u03c3")
+
+
+def joins(char: str) -> bool:
+    """Whether a word goes on where two such characters meet."""
+    if char < "\u0e00":
+        return char.isalnum() or char == "_"
+    return char.isalnum() and not any(ord(char) in script for script in _UNSPACED)
+
+
+class _Group:
+    """The terms that are looked for in the same way."""
+
+    def __init__(self, terms: Iterable[tuple[str, int]], whole: bool, folded: bool) -> None:
+        self.whole = whole
+        self.folded = folded
+        lists: dict[str, list[int]] = {}
+        for term, number in terms:
+            owners = lists.setdefault(term, [])
+            if number not in owners:
+                owners.append(number)
+        self.longest = max(map(len, lists))
+        self.firsts = frozenset(term[0] for term in lists)
+        self.machine = ahocorasick.Automaton()
+        for term, owners in lists.items():
+            self.machine.add_word(term, (len(term), tuple(owners)))
+        self.machine.make_automaton()
+
+    def candidates(self, text: str, folded: str, start: int) -> Iterator[tuple[int, int, tuple[int, ...]]]:
+        """(start, -end, lists) of each term that stands in text[start:]."""
+        seen = folded if self.folded else text
+        for last, (length, owners) in self.machine.iter(seen[start:] if start else seen):
+            end = start + last + 1
+            begin = end - length
+            if self.whole and (
+                (begin and joins(text[begin - 1]) and joins(text[begin]))
+                or (end < len(text) and joins(text[end]) and joins(text[end - 1]))
+            ):
+                continue
+            yield begin, -end, owners
+
+    def pending(self, text: str, folded: str, start: int) -> int:
+        """The first place from which the rest of the text is the beginning of a term."""
+        seen = folded if self.folded else text
+        length, firsts = len(text), self.firsts
+        for place in range(max(start, length - self.longest), length):
+            if (
+                seen[place] in firsts
+                and self.machine.match(seen[place:])
+                and not (self.whole and place and joins(text[place - 1]) and joins(text[place]))
+            ):
+                return place
+        return length
+
+
+class Words:
+    """A local detector (detect/api.py) over lists of terms."""
+
+    def __init__(self, id: str, category: str, lists: Sequence[Terms]) -> None:
+        """Raises ValueError for a term that says nothing once normalised, or is too long."""
+        self._id = id
+        self._category = category
+        self._names = tuple(one.name for one in lists)
+        grouped: dict[tuple[bool, bool], list[tuple[str, int]]] = {}
+        digest = hashlib.sha256(f"words 1\n{normalise.VERSION}\n".encode())
+        for number, one in enumerate(lists):
+            digest.update(repr((one.name, one.whole_word, one.ignore_case)).encode())
+            ready = grouped.setdefault((one.whole_word, one.ignore_case), [])
+            for term in one.terms:
+                plain = normalise.normalise(term).text
+                plain = fold(plain) if one.ignore_case else plain
+                if not plain.strip():
+                    raise ValueError(f"word list {one.name}: a term says nothing once it is normalised")
+                if len(plain) > MOST_LENGTH:
+                    raise ValueError(f"word list {one.name}: a term is longer than {MOST_LENGTH} characters")
+                ready.append((plain, number))
+                digest.update(plain.encode() + b"\n")
+        self._version = digest.hexdigest()
+        self._groups = [_Group(terms, whole, folded) for (whole, folded), terms in grouped.items() if terms]
+        self._folds = any(group.folded for group in self._groups)
+        self._reach = max((group.longest for group in self._groups), default=0)
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    @property
+    def version(self) -> str:
+        return self._version
+
+    @property
+    def behind(self) -> int:
+        return 1
+
+    @property
+    def reach(self) -> int:
+        return self._reach
+
+    def scan(self, text: str, start: int, final: bool) -> Scan:
+        folded = fold(text) if self._folds else text
+        length = len(text)
+        hold = length if final else self._pending(text, folded, start)
+        candidates = [one for group in self._groups for one in group.candidates(text, folded, start)]
+        if not candidates:
+            return Scan((), hold)
+        candidates.sort()
+        findings: list[Finding] = []
+        begin = start
+        taken: tuple[int, int] | None = None
+        for place, end, owners in candidates:
+            if (place, end) != taken:
+                if place < begin:
+                    continue
+                if begin > hold:
+                    hold = self._pending(text, folded, begin)
+                if place >= hold:
+                    break
+                taken = (place, end)
+                begin = -end
+            for number in owners:
+                findings.append(
+                    Finding(self._id, self._category, None, self._names[number], FULL_SCORE, Span(place, -end))
+                )
+        if begin > hold:
+            hold = self._pending(text, folded, begin)
+        return Scan(tuple(findings), hold)
+
+    def _pending(self, text: str, folded: str, start: int) -> int:
+        return min((group.pending(text, folded, start) for group in self._groups), default=len(text))
