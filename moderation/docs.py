@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import argparse
 import html
-import importlib
-import pkgutil
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import moderation.cli
+from moderation.cli import VERBS
 from moderation.cli.verb import Argument, Verb
 from moderation.errors import CODES
 from moderation.metrics import METRICS, PREFIX, VOCABULARY
@@ -24,7 +22,7 @@ from moderation.policy.faults import CODES as POLICY_CODES
 from moderation.settings import SETTINGS
 
 HERE = Path(__file__).parent
-SITE = HERE / "site"
+PAGES = HERE / "pages"
 _MADE = "Made by `make docs` from the code's own tables; do not edit."
 
 
@@ -73,6 +71,7 @@ _FRAME = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<base href="/docs/">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title} · moderation</title>
 <link rel="stylesheet" href="style.css">
@@ -164,15 +163,6 @@ def metrics_page() -> Page:
     ))
 
 
-def verbs() -> list[Verb]:
-    """Every verb of the files in cli/, by words."""
-    found: dict[tuple[str, ...], Verb] = {}
-    for module in pkgutil.iter_modules(moderation.cli.__path__):
-        loaded = importlib.import_module(f"moderation.cli.{module.name}")
-        found.update({verb.words: verb for verb in getattr(loaded, "VERBS", ())})
-    return [found[words] for words in sorted(found)]
-
-
 def cli_page(all_verbs: Sequence[Verb]) -> Page:
     tables = tuple(Table("moderation " + " ".join(verb.words), verb.help[:1].upper() + verb.help[1:] + ".",
                          ("argument", "what it does"), tuple(map(_argument, verb.arguments))) for verb in all_verbs)
@@ -190,14 +180,14 @@ def _argument(argument: Argument) -> tuple[str, str]:
 
 
 def pages() -> tuple[Page, ...]:
-    return settings_page(), codes_page(), metrics_page(), cli_page(verbs())
+    return settings_page(), codes_page(), metrics_page(), cli_page(sorted(VERBS, key=lambda verb: verb.words))
 
 
 def files(root: Path) -> Iterator[tuple[Path, str]]:
     """Every generated file and its text, for a checkout at `root`."""
     for page in pages():
         yield root / "docs" / f"{page.name}.md", page.markdown()
-        yield root / "moderation" / "site" / f"{page.name}.html", page.html()
+        yield root / "moderation" / "pages" / f"{page.name}.html", page.html()
 
 
 def main(arguments: Sequence[str]) -> int:
