@@ -71,7 +71,18 @@ class Desk:
         app.add_api_route("/docs/{name:path}", self._page, methods=["GET"])
         app.add_api_route("/moderate", self._moderate, methods=["POST"])
         app.add_api_route("/v1/moderations", self._moderations, methods=["POST"])
+        for kind in (Refused, LogError):
+            app.add_exception_handler(kind, self._refused)
         return app
+
+    async def _refused(self, request: Request, error: Exception) -> Response:
+        if isinstance(error, LogError):
+            error = Refused("audit_unavailable", CODES["audit_unavailable"].meaning)
+        assert isinstance(error, Refused)
+        self.metrics.add("refused", error.code)
+        asker: Asker | None = request.scope.get("asker")
+        status, headers, body = refusal(error, asker.request_id if asker else "")
+        return Response(body, status, headers={name.decode(): value.decode() for name, value in headers})
 
     # ---- watching ------------------------------------------------------------------------------------------------
 

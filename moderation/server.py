@@ -74,7 +74,7 @@ class Sidecar:
         except LogError as error:
             await self._refuse(Refused("audit_unavailable", "the decision cannot be recorded"), request_id, send, started)
             self.say(f"{request_id} {error}")
-        except Exception as error:  # boundary: what is said must hold no content, so only kind and place are told
+        except Exception as error:  # noqa: BLE001 - boundary: what is said must hold no content, so only kind and place are told
             place = traceback.extract_tb(error.__traceback__)[-1]
             self.say(f"{request_id} internal error: {type(error).__name__} at {place.filename}:{place.lineno}")
             refused = Refused("internal_error", "the sidecar failed; nothing that was not read was passed on")
@@ -236,7 +236,7 @@ async def listen(
     loop.add_signal_handler(signal.SIGHUP, reload)
     serving = asyncio.create_task(server.serve(sockets=sockets))
     try:
-        while not server.started and not serving.done():
+        while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has a flag, no event
             await asyncio.sleep(0.005)
         if server.started:
             ready()

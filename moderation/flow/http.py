@@ -21,7 +21,7 @@ def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
     return next((value for key, value in headers if key.lower() == name), None)
 
 
-class ClientGone(Exception):  # noqa: N818 - a fact, not an error
+class ClientGone(Exception):
     """The client left before its request was whole."""
 
 
@@ -94,7 +94,8 @@ def upstream_decoder(headers: Headers, limit: int) -> Decoder:
     try:
         return Decoder(header(headers, b"content-encoding"), limit)
     except Refused:
-        raise UpstreamError("upstream_invalid", "the upstream's content-encoding cannot be read; it was asked for identity") from None
+        message = "the upstream's content-encoding cannot be read; it was asked for identity"
+        raise UpstreamError("upstream_invalid", message) from None
 
 
 async def respond(send: Send, status: int, headers: Headers, body: bytes) -> None:

@@ -13,10 +13,10 @@ from moderation.flow.streaming import Heard
 from moderation.stream.plan import TapeName
 from moderation.text import Channel
 from moderation.wire.answers import Head, blocked_stream, error_frame, estimate_tokens, head, usage_frame
-from moderation.wire.arguments import argument_texts, rebuild_arguments
-from moderation.wire.arguments import fixed_parts as fixed_arguments
+from moderation.wire.arguments import argument_texts, read_arguments, rebuild_arguments
 from moderation.wire.body import parse
 from moderation.wire.chunks import Piece, TapeId, read_chunk, rewrite_frame
+from moderation.wire.leaves import editable
 from moderation.wire.sse import Event, Splitter
 
 _QUIET = Heard()
@@ -26,7 +26,7 @@ class OpenAISpeech:
     """One stream of chat completions."""
 
     def __init__(self, request_id: str, default: Head, *, include_usage: bool, asked: str) -> None:
-        """`default`: what a stream that is blocked before its first chunk says of itself; `asked`: the prompt, for an estimate."""
+        """`default`: what a stream says of itself where it is blocked before its first chunk; `asked`: the prompt, to estimate."""
         self._splitter = Splitter()
         self._id = request_id
         self._default = default
@@ -85,7 +85,9 @@ class OpenAISpeech:
         return argument_texts(text) if _arguments(tape) else [text]
 
     def fixed(self, tape: TapeName, text: str) -> frozenset[int]:
-        return fixed_arguments(text) if _arguments(tape) else frozenset()
+        if not _arguments(tape):
+            return frozenset()
+        return frozenset(n for n, leaf in enumerate(read_arguments(text)) if not editable(leaf.path))
 
     def rebuild(self, tape: TapeName, text: str, parts: Sequence[str | None]) -> str:
         if _arguments(tape):

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 from moderation.act import Names
 from moderation.audit.record import RecordTooLarge
 from moderation.detect.api import Scan
-from moderation.detect.run import Runner
 from moderation.errors import LogError, UpstreamError
 from moderation.flow.ledger import Entry
 from moderation.flow.reading import Active, category_of, origin_of

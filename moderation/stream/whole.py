@@ -5,6 +5,7 @@ They are judged like the texts of an answer that was never streamed.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -66,7 +67,8 @@ class Whole:
         """Put the edits and the restored values into the lane; returns the changes that the log must know."""
         made: list[Change] = []
         if self.taken is not None:
-            new = self.taken.text
+            call = self.lane.phase is Phase.TOOL_CALL
+            new = json.dumps({"removed": self.taken.text}, ensure_ascii=False) if call else self.taken.text
             made.append(Change(Span(0, max(1, len(self.text))), self.taken.action, self.taken.text, self.taken.kind))
         else:
             rebuilt: list[str | None] = []
