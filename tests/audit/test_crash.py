@@ -30,7 +30,7 @@ from tests.audit.samples import activation, closed, decided, fill, leaves_of, op
 LIMITS = Limits(roll_bytes=6000, checkpoint_every=0.005, checkpoint_leaves=7, lag=0.002)
 
 
-async def _write(data: Path, disk: Disk, acknowledge: Callable[[int], None], requests: range, strict: bool) -> None:
+async def _write(data: Path, disk: Disk, acknowledge: Callable[[int], object], requests: range, strict: bool) -> None:
     log = Log.open(data, disk=disk, limits=LIMITS)
     await log.append(activation(data), strict=True)
 
@@ -52,7 +52,7 @@ def writer(data: Path, disk: Disk, requests: range, strict: bool) -> tuple[int, 
     if child == 0:
         status = 1
         try:
-            asyncio.run(_write(data, disk, lambda number: os.write(into, b"%d\n" % number) and None, requests, strict))
+            asyncio.run(_write(data, disk, lambda number: os.write(into, b"%d\n" % number), requests, strict))
             status = 0
         except LogError:
             status = 74
@@ -240,14 +240,18 @@ async def _limited(data: Path) -> None:
             await log.append(opened(ulid(told)), strict=True)
             told += 1
     except LogError:
-        assert log.latched is not None
+        assert _is_down(log)
     try:
         await log.append(opened(ulid(999)), strict=False)
     except LogError:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     (data / "told").write_text(str(told))
-    for _ in range(200):
+    for _ in range(500):
         await asyncio.sleep(0.01)
-        if log.latched is None:
+        if not _is_down(log):
             break
     await log.close()
+
+
+def _is_down(log: Log) -> bool:
+    return log.latched is not None

@@ -80,7 +80,9 @@ def test_bad_verifier_lines(line: str) -> None:
         parse_verifier(line)
 
 
-@pytest.mark.parametrize("line", ["", SIGNER.verifier.line(), SIGNER.line()[:-3], SIGNER.line().replace("8d5", "8d6", 1), "PRIVATE+KEY+a+b+AQ=="])
+@pytest.mark.parametrize("line", [
+    "", SIGNER.verifier.line(), SIGNER.line()[:-3], SIGNER.line().replace("8d5", "8d6", 1), "PRIVATE+KEY+a+b+AQ==",
+])
 def test_bad_private_lines(line: str) -> None:
     with pytest.raises(NoteError):
         parse_signer(line)
@@ -88,8 +90,8 @@ def test_bad_private_lines(line: str) -> None:
 
 @pytest.mark.parametrize("text", [
     "o\n2\n", "o\n2\nAA==\n", "o\n02\n" + "A" * 43 + "=\n", "o\n-1\n" + "A" * 43 + "=\n", "o\n²\n" + "A" * 43 + "=\n",
-    "o\n2\n" + "A" * 43 + "=\nextension\n", "a b\n2\n" + "A" * 43 + "=\n", "\n2\n" + "A" * 43 + "=\n", "o\n2\n" + "A" * 42 + "B=\n",
-    "o\n2\n" + "A" * 43 + "=", "o\n" + "9" * 17 + "\n" + "A" * 43 + "=\n",
+    "o\n2\n" + "A" * 43 + "=\nextension\n", "a b\n2\n" + "A" * 43 + "=\n", "\n2\n" + "A" * 43 + "=\n",
+    "o\n2\n" + "A" * 42 + "B=\n", "o\n2\n" + "A" * 43 + "=", "o\n" + "9" * 17 + "\n" + "A" * 43 + "=\n",
 ])
 def test_bad_checkpoints(text: str) -> None:
     with pytest.raises(NoteError):
@@ -97,7 +99,8 @@ def test_bad_checkpoints(text: str) -> None:
 
 
 @pytest.mark.parametrize("data", [
-    b"", b"x\n", b"x\n\n", b"x\n\n- a AAAAAAAA\n", "x\n\n— a\n".encode(), "x\n\n— a AA==\n".encode(), "x\n\n— a  AAAAAAAA\n".encode(),
+    b"", b"x\n", b"x\n\n", b"x\n\n- a AAAAAAAA\n", "x\n\n— a\n".encode(), "x\n\n— a AA==\n".encode(),
+    "x\n\n— a  AAAAAAAA\n".encode(),
     "x\n\n— a AAAAAAAA".encode(), "x\t\n\n— a AAAAAAAA\n".encode(), b"\xff\n\n", "x\n\n— a AAAAAAA\n".encode(), b"x" * 1_000_001,
 ])
 def test_bad_notes(data: bytes) -> None:

@@ -26,7 +26,9 @@ from moderation.audit.qseg import (
 ORIGIN = "moderation/host/log-0"
 
 
-def file_of(batches: list[list[bytes]], tree: Tree | None = None, prev: bytes = NO_PREV) -> tuple[Header, bytes, list[int], Tree, bytes]:
+def file_of(
+    batches: list[list[bytes]], tree: Tree | None = None, prev: bytes = NO_PREV,
+) -> tuple[Header, bytes, list[int], Tree, bytes]:
     """A file with these batches: header, bytes, where each commit ends, tree and last hash."""
     tree = tree.copy() if tree else Tree()
     header = header_for(ORIGIN, tree, prev)
@@ -91,7 +93,8 @@ def test_no_flipped_bit_is_accepted() -> None:
 
 
 @pytest.mark.parametrize(("note", "data"), [
-    ("zeros that a power cut left", DATA + bytes(100)), ("noise", DATA + b"\x07" * 60), ("unknown payload", DATA + record_frame(b"x")[:8] + b"\x03x"),
+    ("zeros that a power cut left", DATA + bytes(100)), ("noise", DATA + b"\x07" * 60),
+    ("unknown payload", DATA + record_frame(b"x")[:8] + b"\x03x"),
     ("length over the limit", DATA + b"\x00\x02\x00\x00" + b"\x00" * 70),
 ])
 def test_damaged_tails(note: str, data: bytes) -> None:
@@ -105,7 +108,8 @@ def test_whole_records_without_commit_are_a_cut_tail() -> None:
 
 
 @pytest.mark.parametrize(("note", "frames"), [
-    ("wrong count", record_frame(b"{}") + commit_frame(7, TREE.root(), 2)), ("wrong size", record_frame(b"{}") + commit_frame(8, TREE.root(), 1)),
+    ("wrong count", record_frame(b"{}") + commit_frame(7, TREE.root(), 2)),
+    ("wrong size", record_frame(b"{}") + commit_frame(8, TREE.root(), 1)),
     ("wrong root", record_frame(b"{}") + commit_frame(7, TREE.root(), 1)), ("empty batch", commit_frame(6, TREE.root(), 0)),
 ])
 def test_commits_that_do_not_fit(note: str, frames: bytes) -> None:
@@ -143,7 +147,8 @@ def test_files_follow_one_another() -> None:
 
 @pytest.mark.parametrize(("note", "change", "match"), [
     ("missing file", lambda files: [files[0], files[2]], "missing"), ("missing first", lambda files: files[1:], "missing"),
-    ("doubled file", lambda files: [files[0], files[0]], "expected seg-6"), ("swapped", lambda files: [files[1], files[0]], "expected"),
+    ("doubled file", lambda files: [files[0], files[0]], "expected seg-6"),
+    ("swapped", lambda files: [files[1], files[0]], "expected"),
     ("tail before the end", lambda files: [(files[0][0], files[0][1] + b"\x00"), *files[1:]], "does not end with a commit"),
     ("damage", lambda files: [(files[0][0], files[0][1][:130] + b"!" + files[0][1][131:])], "byte"),
 ])

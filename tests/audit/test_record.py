@@ -110,8 +110,9 @@ def test_every_list_can_be_cut() -> None:
 
 @pytest.mark.parametrize("change", [
     {"kind": "open"}, {"part": "0"}, {"part": -1}, {"parts": 2}, {"sigs": [[99, 0, 1]]}, {"wins": [[[-1], []]]}, {"wins": [[0]]},
-    {"runs": [[0, 10**9]]}, {"runs": [[7, 1]]}, {"runs": 3}, {"keys": [["nowhere", "new", None]]}, {"keys": [["user"]]}, {"phase": "x"},
-    {"act": "destroy"}, {"scope": []}, {"unks": [["d", "because"]]}, {"rules": ["x"]}, {"det": [{}]}, {"det": ["x"]}, {"sigs": [["a", 0, 1]]},
+    {"runs": [[0, 10**9]]}, {"runs": [[7, 1]]}, {"runs": 3}, {"keys": [["nowhere", "new", None]]}, {"keys": [["user"]]},
+    {"phase": "x"}, {"act": "destroy"}, {"scope": []}, {"unks": [["d", "because"]]}, {"rules": ["x"]}, {"det": [{}]},
+    {"det": ["x"]}, {"sigs": [["a", 0, 1]]},
 ])
 def test_strange_leaves_are_refused(change: dict[str, object]) -> None:
     leaf = stamped(leaves_of(decided()))[0]
@@ -150,8 +151,8 @@ def test_no_string_of_a_caller_gets_in() -> None:
     leaves = [
         *decision(one, names=NAMES, engine=ENGINE, durability="strict", commit=commitment(salt, CANARY), chars=len(CANARY),
                   edits=[Edit(f"/messages/0/content#/{CANARY}", Span(0, 4), Action.REDACT, CANARY, "EMAIL_ADDRESS")],
-                  media=[Media(f"/messages/0/{CANARY}", "image", Turn.NEW)], detectors=DETECTORS, out_commit=commitment(salt, CANARY),
-                  out_chars=3),
+                  media=[Media(f"/messages/0/{CANARY}", "image", Turn.NEW)], detectors=DETECTORS,
+                  out_commit=commitment(salt, CANARY), out_chars=3),
         opening(one.request, one.scope, POLICY, names=NAMES, engine=ENGINE, endpoint="chat", user=CANARY, model=CANARY),
         closing(one.request, "completed", names=NAMES, decisions=1, upstream_id=CANARY),
     ]
@@ -165,7 +166,8 @@ def test_no_string_of_a_caller_gets_in() -> None:
 
 def test_listed_names_get_in() -> None:
     names = Names(b"k" * 32, frozenset({"qwen-max"}), frozenset({"kb"}), frozenset({"ann"}))
-    assert (names.model("qwen-max"), names.tool("kb"), names.user("ann"), names.model("other")) == ("qwen-max", "kb", "ann", "other")
+    shown = (names.model("qwen-max"), names.tool("kb"), names.user("ann"), names.model("other"))
+    assert shown == ("qwen-max", "kb", "ann", "other")
     assert names.model("kb") == f"other:{fingerprint(names.key, 'kb')}"
     assert names.other("qwen-max").startswith("other:")
 
@@ -190,8 +192,8 @@ def test_other_leaves_are_leaves() -> None:
     bodies = [
         policy_activate(POLICY, engine=ENGINE, files={"b": b"2", "a": b"1"}, previous=None, signed=False),
         policy_reject(source="0" * 64, code="QP001", where="policy.yaml:3:1", kept=POLICY.hash), gap(3, "ENOSPC", 12),
-        recovery("seg-0.qseg.torn-9", 9, 4, "0" * 64), log_open(version="1", key="k", siblings=[("log-1", 4, "AA==")], checkpoint=True),
-        interrupted(ulid(1), 2),
+        recovery("seg-0.qseg.torn-9", 9, 4, "0" * 64),
+        log_open(version="1", key="k", siblings=[("log-1", 4, "AA==")], checkpoint=True), interrupted(ulid(1), 2),
     ]
     kinds = [decode(encode(body))["kind"] for body in bodies]
     assert kinds == ["policy_activate", "policy_reject", "gap", "recovery", "log_open", "close"]

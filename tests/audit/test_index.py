@@ -1,0 +1,169 @@
+"""The index is derived: deleted, outdated, broken, of a log that went back, it always comes to what the files say."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from moderation.audit.index import Index, Query, Row
+from moderation.audit.store import Log
+from moderation.audit.writer import Limits
+from moderation.errors import LogError
+from moderation.text import Phase, Scope
+from moderation.verdict import Action, Mode
+from tests.audit.samples import activation, closed, decided, fill, leaves_of, opened, ulid
+from tests.audit.test_verify import rewrite
+
+
+def find(data: Path, query: Query = Query()) -> list[Row]:  # noqa: B008  # frozen
+    with Index(data) as index:
+        index.catch_up()
+        return index.find(query)
+
+
+def varied(data: Path) -> None:
+    """Four requests that differ in all that can be asked for."""
+    fired = decided().outcome.fired[0]
+    monitored = replace(fired, rule="watch", mode=Mode.MONITOR, action=Action.BLOCK)
+    ones = [
+        decided(ulid(1)), decided(ulid(2), action=Action.ALLOW, scope=Scope(tenant="acme", route="payroll", model="qwen-plus")),
+        replace(decided(ulid(3)), phase=Phase.OUTPUT, outcome=replace(decided().outcome, degraded=True)),
+        replace(decided(ulid(4), n=1), outcome=replace(decided().outcome, would=Action.BLOCK, fired=(fired, monitored))),
+    ]
+
+    async def run() -> None:
+        log = Log.open(data, limits=Limits(roll_bytes=3000))
+        await log.append(activation(data), strict=True)
+        for one in ones:
+            await log.append(opened(one.request), strict=False)
+            await log.append_all(leaves_of(one), strict=False)
+            await log.append(closed(one.request, 1), strict=False)
+        await log.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("query", "expected"), [
+    (Query(), [1, 2, 3, 4]), (Query(action="allow"), [2]), (Query(rule="mask"), [1, 3, 4]), (Query(rule="watch"), [4]),
+    (Query(rule="nothing"), []), (Query(phase="output"), [3]), (Query(tenant="acme"), [2]), (Query(route="payroll"), [2]),
+    (Query(model="qwen-plus"), [2]), (Query(request=ulid(3)), [3]), (Query(degraded=True), [3]),
+    (Query(degraded=False), [1, 2, 4]),
+    (Query(limit=2), [3, 4]), (Query(limit=0), []), (Query(tenant="default", rule="mask", phase="input"), [1, 4]),
+    (Query(since=2**60), []), (Query(until=0), []), (Query(since=0, until=2**60), [1, 2, 3, 4]),
+])
+def test_finds(tmp_path: Path, query: Query, expected: list[int]) -> None:
+    varied(tmp_path)
+    assert [row.request_id for row in find(tmp_path, query)] == [ulid(number) for number in expected]
+
+
+def test_rows_say_what_was_decided(tmp_path: Path) -> None:
+    varied(tmp_path)
+    row = find(tmp_path)[3]
+    assert (row.id, row.action, row.would) == (f"{ulid(4)}.1", "redact", "block")
+    assert (row.rules, row.monitored) == (("mask", "watch"), ("watch",))
+    assert (row.tenant, row.model, row.degraded, row.simulated, row.log) == ("default", "other", False, False, "log-0")
+    assert abs(row.ts / 1e6 - time.time()) < 60
+    assert find(tmp_path, Query(since=row.ts))[-1] == row
+    assert row not in find(tmp_path, Query(until=row.ts))
+
+
+def test_long_decisions_are_one_row_with_all_rules(tmp_path: Path) -> None:
+    fired = decided().outcome.fired[0]
+    many = tuple(replace(fired, rule=f"rule-{i}", label="x" * 200) for i in range(400))
+    one = replace(decided(), outcome=replace(decided().outcome, fired=many))
+    assert len(leaves_of(one)) > 1
+
+    async def run() -> None:
+        log = Log.open(tmp_path)
+        await log.append_all(leaves_of(one), strict=True)
+        await log.close()
+
+    asyncio.run(run())
+    (row,) = find(tmp_path)
+    assert sorted(row.rules) == sorted({rule.rule for rule in many})
+    assert [found.id for found in find(tmp_path, Query(rule="rule-399"))] == [one.id]
+
+
+@pytest.mark.parametrize("harm", ["delete", "junk", "old schema", "empty", "nothing"])
+def test_is_rebuilt(tmp_path: Path, harm: str) -> None:
+    varied(tmp_path)
+    before = find(tmp_path)
+    path = tmp_path / "index.sqlite"
+    match harm:
+        case "delete":
+            path.unlink()
+        case "junk":
+            path.write_bytes(b"not a database at all" * 100)
+        case "empty":
+            path.write_bytes(b"")
+        case "old schema":
+            db = sqlite3.connect(path)
+            db.execute("PRAGMA user_version=99")
+            db.execute("DROP TABLE fired")
+            db.commit()
+            db.close()
+    assert find(tmp_path) == before
+    assert len(before) == 4
+
+
+def test_catches_up_file_by_file(tmp_path: Path) -> None:
+    limits = Limits(roll_bytes=2500)
+    for life in range(4):
+        fill(tmp_path, range(life * 10, life * 10 + 5), limits)
+        expected = [ulid(n) for before in range(life + 1) for n in range(before * 10, before * 10 + 5)]
+        assert [row.request_id for row in find(tmp_path)] == expected
+    assert len(list((tmp_path / "log-0").glob("*.qseg"))) > 4
+
+
+def test_follows_a_log_that_is_being_written(tmp_path: Path) -> None:
+    async def run() -> None:
+        log = Log.open(tmp_path)
+        for number in range(5):
+            await log.append_all(leaves_of(decided(ulid(number))), strict=bool(number % 2))
+            assert len(find(tmp_path)) == number + 1
+        await log.close()
+
+    asyncio.run(run())
+
+
+def test_a_log_that_went_back_is_read_anew(tmp_path: Path) -> None:
+    """After a failed fsync leaves that nobody was told of are cut off; the index may have seen them."""
+    fill(tmp_path)
+    assert len(find(tmp_path)) == 3
+    rewrite(tmp_path, lambda leaves: leaves[:8])
+    assert [row.request_id for row in find(tmp_path)] == [ulid(1), ulid(2)]
+    rewrite(tmp_path, lambda leaves: [*leaves[:3], {**leaves[3], "act": "block"}, *leaves[4:], leaves[0]])
+    assert [row.action for row in find(tmp_path)] == ["block", "redact"]
+
+
+def test_logs_come_and_go(tmp_path: Path) -> None:
+    fill(tmp_path / "a", [1])
+    fill(tmp_path / "b", [2])
+    (tmp_path / "b" / "log-0").rename(tmp_path / "a" / "log-1")
+    assert {row.log for row in find(tmp_path / "a")} == {"log-0", "log-1"}
+    (tmp_path / "a" / "log-1").rename(tmp_path / "gone")
+    assert [row.request_id for row in find(tmp_path / "a")] == [ulid(1)]
+
+
+def test_damage_is_told(tmp_path: Path) -> None:
+    folder = fill(tmp_path)
+    data = bytearray((folder / "seg-0.qseg").read_bytes())
+    data[700] ^= 1
+    (folder / "seg-0.qseg").write_bytes(data)
+    with pytest.raises(LogError, match="audit verify"):
+        find(tmp_path)
+    with pytest.raises(LogError, match="no such folder"):
+        Index(tmp_path / "nowhere")
+
+
+def test_leaves_of_a_request(tmp_path: Path) -> None:
+    fill(tmp_path)
+    with Index(tmp_path) as index:
+        index.catch_up()
+        assert [leaf["kind"] for leaf in index.leaves(ulid(2))] == ["open", "decision", "close"]
+        assert index.leaves(ulid(9)) == []
