@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from moderation import docs
-from moderation.cli import VERBS
+from moderation.cli import VERBS, main
 from moderation.cli.verb import Argument, Verb
 from moderation.errors import CODES
 from moderation.metrics import METRICS
@@ -116,3 +116,13 @@ def test_the_glossary_has_the_words_that_the_code_uses() -> None:
     assert not missing
     for word in [*Phase, *Channel, *(action.word for action in Action)]:
         assert f"`{word}`" in text, f"the glossary does not say what {word} is"
+
+
+def test_the_readmes_policy_is_a_policy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = re.search(r"```yaml\n(format: 1\n.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    assert found
+    assert found[1].count("\n") <= 12, "ten lines or so"
+    path = tmp_path / "first.yaml"
+    path.write_text(found[1], "utf-8")
+    for verb in ["check", "test"]:
+        assert main(["policy", verb, str(path)]) == 0, capsys.readouterr()
