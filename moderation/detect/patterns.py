@@ -45,8 +45,12 @@ class Patterns:
         return Scan(
             tuple(
                 Finding(
-                    self._id, self._categories[match.pattern], match.hit.entity or match.pattern.entity, match.pattern.name,
-                    match.hit.score, Span(match.start, match.end),
+                    self._id,
+                    self._categories[match.pattern],
+                    match.hit.entity or match.pattern.entity,
+                    match.hit.entity.lower() if match.hit.entity else match.pattern.name,
+                    match.hit.score,
+                    Span(match.start, match.end),
                 )
                 for match in matches
             ),

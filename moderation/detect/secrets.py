@@ -29,6 +29,7 @@ _PLACEHOLDER = re.compile(
     r"(?i)your|example|sample|changeme|change_me|placeholder|redacted|dummy|insert|x{4,}|\*{3,}|\.{3,}|1234567890?$|abcdefgh"
     r"|^(?:<|\$\{|\$\(|\{\{|%\(|process\.env|os\.environ|getenv|env\[|config\.|settings\.|self\.|this\.|none|null|true|false|undefined)"
 )
+_BASE64 = re.compile(r"(?:[A-Za-z0-9+/=]|\\(?![nr]))+")
 _CALL = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*\(")
 _TRAIL = ".,;:!?)]}>'\"`"
 
@@ -91,7 +92,16 @@ def _password(before: str, match: str, after: str) -> Hit | None:
 
 
 def _private_key(before: str, match: str, after: str) -> Hit | None:
-    return Hit(len(match.rstrip()))
+    """There must be lines of base64 in it; one without an end goes to the last of them."""
+    pieces = list(_BASE64.finditer(match, match.index("-----", 5) + 5))
+    long = [at for at, piece in enumerate(pieces) if len(piece.group()) >= 24]
+    if not long:
+        return None
+    if match.endswith("-----"):
+        return Hit(len(match))
+    last = long[-1]
+    # The line that was being written.
+    return Hit(pieces[last + 1 if last + 2 == len(pieces) else last].end())
 
 
 def _openai(before: str, match: str, after: str) -> Hit | None:
@@ -111,10 +121,13 @@ SECRETS: tuple[Pattern, ...] = (
         rf"-----BEGIN {_KEY}-----(?:{_BODY}*?-----END {_KEY}-----|{_BODY}*)",
         "Private key in PEM, up to its end line or as far as it goes", check=_private_key, reach=MOST_REACH,
         must=(
-            "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----",
-            "x -----BEGIN PRIVATE KEY-----\\nMIIEow\\nAb",
+            "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEAx8Jq0Wv1\n-----END RSA PRIVATE KEY-----",
+            "x -----BEGIN PRIVATE KEY-----\\nMIIEowIBAAKCAQEAx8Jq0Wv1\\nAb",
         ),
-        must_not=("-----BEGIN PUBLIC KEY-----\nMIIEow\n-----END PUBLIC KEY-----", "-----BEGIN CERTIFICATE-----"),
+        must_not=(
+            "-----BEGIN PUBLIC KEY-----\nMIIEowIBAAKCAQEAx8Jq0Wv1\n-----END PUBLIC KEY-----",
+            "between -----BEGIN PRIVATE KEY----- and the end",
+        ),
     ),
     Pattern(
         "aws_access_key", "SECRET_AWS_ACCESS_KEY", r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}", "AWS access key id",

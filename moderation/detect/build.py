@@ -1,0 +1,102 @@
+"""Detectors from a policy: what its words mean here. Knows both the policy's model and the detectors; neither knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import assert_never
+
+from moderation.detect import catalogue, pii, secrets
+from moderation.detect.api import Detector
+from moderation.detect.matcher import Compiled, Matcher, Pattern
+from moderation.detect.patterns import Patterns
+from moderation.detect.regex import BadRegex
+from moderation.detect.words import Terms, Words
+from moderation.errors import UsageError
+from moderation.normalise import normalise
+from moderation.policy.model import CustomPattern, DetectorSpec, Policy, Vocabulary
+
+
+def vocabulary() -> Vocabulary:
+    """All names that a policy may use of detectors, and the checks of what officers write themselves."""
+    entities: dict[str, set[str]] = {}
+    described: dict[str, str] = {}
+    for pattern in catalogue.CATALOGUE:
+        described.setdefault(pattern.name, pattern.description)
+        if pattern.entity is not None:
+            entities.setdefault(pattern.name, set()).add(pattern.entity)
+    return Vocabulary(
+        patterns=described,
+        pattern_entities={name: frozenset(found) for name, found in entities.items()},
+        entities=pii.ENTITIES,
+        secrets=frozenset(secrets.KINDS),
+        check_regex=check_regex,
+        test_pattern=finds,
+        normalise=lambda text: normalise(text).text,
+    )
+
+
+def check_regex(regex: str, reach: int | None) -> str | None:
+    """What is wrong with an officer's regex, in words; None where it can run."""
+    try:
+        Compiled(Pattern("x", None, regex, reach=reach))
+    except BadRegex as error:
+        return str(error)
+    return None
+
+
+def finds(pattern: str, text: str) -> bool:
+    """Whether a named pattern, or else a regex, finds anything in a text."""
+    named = catalogue.named(pattern)
+    matcher = Matcher(named or (_guess(pattern),))
+    return bool(matcher.scan(normalise(text).text, 0, final=True)[0])
+
+
+def _guess(regex: str) -> Pattern:
+    """A regex whose `reach` is not told: as long as the text to be tried is likely to be."""
+    try:
+        Compiled(Pattern("x", None, regex))
+    except BadRegex:
+        return Pattern("x", None, regex, reach=4096)
+    return Pattern("x", None, regex)
+
+
+def build(policy: Policy) -> Mapping[str, Detector]:
+    """The detectors of a policy, by id. Raises UsageError for what cannot be built."""
+    built: dict[str, Detector] = {}
+    for spec in policy.detectors.values():
+        try:
+            built[spec.id] = _one(spec, policy)
+        except ValueError as error:
+            raise UsageError(f"detector {spec.id}: {error}") from error
+    return built
+
+
+def _one(spec: DetectorSpec, policy: Policy) -> Detector:
+    category = spec.categories[0]
+    match spec.kind:
+        case "patterns":
+            patterns = [one for item in spec.patterns for one in _patterns(item)]
+            return Patterns(spec.id, patterns, [category] * len(patterns))
+        case "words":
+            lists = [policy.word_lists[name] for name in spec.lists]
+            return Words(
+                spec.id, category, [Terms(one.id, one.words, one.whole_word, one.ignore_case) for one in lists]
+            )
+        case "secrets":
+            return secrets.Secrets(spec.id, category, spec.entities)
+        case "pii":
+            return pii.Pii(spec.id, category, spec.entities, spec.regions)
+        case kind:
+            raise ValueError(f"kind {kind!r} is not one that this version builds")
+
+
+def _patterns(item: str | CustomPattern) -> tuple[Pattern, ...]:
+    match item:
+        case str():
+            if not (named := catalogue.named(item)):
+                raise ValueError(f"there is no pattern named {item!r}")
+            return named
+        case CustomPattern():
+            return (Pattern(item.name, item.entity, item.regex, reach=item.reach, must=item.must, must_not=item.must_not),)
+        case _:
+            assert_never(item)
