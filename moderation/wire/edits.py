@@ -60,7 +60,6 @@ def edit_segments(
     for path, removal in removed.items():
         if path in places:  # a call without arguments has nothing to remove
             source = removal.arguments()
-            edits = {at: text for at, text in edits.items() if not at.startswith(path + "/")}
             edits[path] = source if raw[places[path][0]] in b"{[" else quote(source)
     for path, texts in inner.items():
         if path not in removed:

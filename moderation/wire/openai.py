@@ -250,8 +250,6 @@ class _Reader:
         if type(value) is str:
             for leaf in read_arguments(value):
                 self._segment(Channel.TOOL_CALL, phase, leaf.text, path + leaf.path, tool, leaf.literal)
-            if len(self.segments) > MAX_LEAVES:
-                raise TooMany
         else:
             leaves = Leaves(short=frozenset(), all_keys=True)
             leaves.take(value, path)

@@ -57,6 +57,15 @@ def test_any_json_is_read_or_refused(body: object) -> None:
     assert len(paths) == len(set(paths)), "each segment has its own path"
 
 
+def readings(text: str) -> list[str]:
+    """The text as it stands or, where it may be a call's arguments, what the JSON in it says."""
+    try:
+        inner = strings(json.loads(text))
+    except ValueError:
+        return [text]
+    return [text, "\n".join(one for one in inner if " " in one or "中" in one)]
+
+
 @given(BODIES)
 @settings(max_examples=300)
 def test_no_text_is_left_unread(body: dict[str, Any]) -> None:
@@ -67,10 +76,8 @@ def test_no_text_is_left_unread(body: dict[str, Any]) -> None:
         return
     seen = "\n".join(segment.text for segment in read.segments)
     for text in strings(body):
-        if text.startswith("{"):
-            assert "b c" in seen
-        elif " " in text or "中" in text:
-            assert text in seen
+        if " " in text or "中" in text:
+            assert any(one in seen for one in readings(text))
 
 
 @given(VALUES | st.fixed_dictionaries({"choices": st.lists(st.fixed_dictionaries({"message": VALUES}), max_size=2)}))
