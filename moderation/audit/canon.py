@@ -37,7 +37,7 @@ def encode(value: object) -> bytes:
 
 def encode_part(value: object) -> bytes:
     """The canonical form of any value, of any length: for measuring, and for hashing what is not a leaf."""
-    _check(value, 0)
+    _check(value)
     try:
         return _ENCODER.encode(value).encode("utf-8")
     except UnicodeEncodeError as error:
@@ -64,28 +64,31 @@ def decode(data: bytes) -> dict[str, object]:
     return value
 
 
-def _check(value: object, depth: int) -> None:
-    # By exact type: a subclass may print itself in a form of its own.
-    kind = type(value)
-    if kind is str or kind is bool or value is None:
-        return
-    if kind is int:
-        if not -MAX_INT <= value <= MAX_INT:  # type: ignore[operator]  # kind is int
-            raise CanonError("leaf: an integer of 2^53 or more")
-        return
-    if depth >= MAX_DEPTH:
-        raise CanonError(f"leaf: nested deeper than {MAX_DEPTH}")
-    if kind is list or kind is tuple:
-        for item in value:  # type: ignore[attr-defined]  # kind is list or tuple
-            _check(item, depth + 1)
-        return
-    if kind is dict:
-        for key, item in value.items():  # type: ignore[attr-defined]  # kind is dict
-            if type(key) is not str or not key.isascii():
-                raise CanonError("leaf: a key that is not an ASCII string")
-            _check(item, depth + 1)
-        return
-    raise CanonError(f"leaf: a value of type {kind.__name__}; expected object, array, string, integer, true, false or null")
+def _check(value: object) -> None:
+    # Level by level, not by recursion: this runs for every leaf. By exact type: a subclass may print itself in a form of its own.
+    level: list[object] = [value]
+    for _ in range(MAX_DEPTH + 1):
+        below: list[object] = []
+        for item in level:
+            kind = type(item)
+            if kind is str or kind is bool or item is None:
+                continue
+            if kind is int:
+                if not -MAX_INT <= item <= MAX_INT:  # type: ignore[operator]  # kind is int
+                    raise CanonError("leaf: an integer of 2^53 or more")
+            elif kind is dict:
+                for key in item:  # type: ignore[attr-defined]  # kind is dict
+                    if type(key) is not str or not key.isascii():
+                        raise CanonError("leaf: a key that is not an ASCII string")
+                below += item.values()  # type: ignore[attr-defined]  # kind is dict
+            elif kind is list or kind is tuple:
+                below += item  # type: ignore[arg-type]  # kind is list or tuple
+            else:
+                raise CanonError(f"leaf: a {kind.__name__}; expected object, array, string, integer, true, false or null")
+        if not below:
+            return
+        level = below
+    raise CanonError(f"leaf: nested deeper than {MAX_DEPTH}")
 
 
 def _no_float(_: str) -> NoReturn:

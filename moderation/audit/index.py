@@ -5,12 +5,11 @@ Only queries bring it up to date; the server never touches it. Knows nothing of 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,7 +133,8 @@ class Index:
     def catch_up(self) -> None:
         """Take in what the logs hold and the index does not. Raises LogError for a log that cannot be read."""
         folders = [path for path in self._data.iterdir() if re.fullmatch("log-[0-9]+", path.name) and (path / "key.pub").exists()]
-        with self._transaction():
+        self._db.execute("BEGIN IMMEDIATE")
+        with self._db:  # commits, or rolls back on an error
             for (log,) in self._db.execute("SELECT log FROM logs").fetchall():
                 if log not in {folder.name for folder in folders}:
                     self._forget(log)
@@ -142,16 +142,6 @@ class Index:
                 if not self._follow(folder):
                     self._forget(folder.name)
                     self._follow(folder)
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
 
     def _forget(self, log: str) -> None:
         for table in ("logs", "leaves", "decisions", "fired"):

@@ -270,13 +270,16 @@ class _Tables:
         runs: list[object] = []
         known: dict[Window, int] = {}
         last, run = None, [0, 0]
+        alone = len(windows) == 1  # most are; then nothing needs to be found again
         for window in windows:
             if window == last:
                 run[1] += 1
                 continue
-            number = known.get(window)
+            number = None if alone else known.get(window)
             if number is None:
-                number = known[window] = len(wins)
+                number = len(wins)
+                if not alone:
+                    known[window] = number
                 wins.append([[self._signal(s) for s in window.signals], [self._unknown(u) for u in window.unknown]])
             run = [number, 1]
             runs.append(run)

@@ -106,7 +106,7 @@ class Log:
             finally:
                 self._writing.release()
         if len(self._queue) >= self._limits.queue:
-            await self._room()
+            await self._room(bodies)
             self._refuse_if_down(bodies)
         loop = asyncio.get_running_loop()
         waiting = _Waiting(bodies, loop, loop.create_future())
@@ -159,10 +159,12 @@ class Log:
                 self._wake.notify()
         return result
 
-    async def _room(self) -> None:
+    async def _room(self, bodies: Bodies) -> None:
         deadline = time.monotonic() + self._limits.wait
         while len(self._queue) >= self._limits.queue:
             if time.monotonic() >= deadline:
+                self._lose(bodies)
+                self._cause = "queue full"
                 raise LogError(f"{self.folder}: {self._limits.queue} leaves are waiting for the disk; nothing was recorded")
             await asyncio.sleep(0.002)
 
@@ -228,6 +230,9 @@ class Log:
             return closing and self.latched is not None
         try:
             self._commit(taken)
+            if self._lost:
+                with self._writing:
+                    self._declare()
             self._sign(closing)
         except (OSError, LogError) as error:
             self._latch(error)

@@ -335,12 +335,15 @@ def test_a_full_queue_refuses_after_a_while(tmp_path: Path) -> None:
         assert 0.04 < time.monotonic() - began < 2
         disk.hold.set()
         assert await first == 1
-        assert await asyncio.gather(*waiting) == [2, 3, 4]
+        assert await asyncio.gather(*waiting) == [3, 4, 5]  # behind the gap leaf, which is written first
         assert log.latched is None
         await log.close()
 
     asyncio.run(run())
-    assert kinds(tmp_path / "log-0").count("open") == 4
+    leaves = check(tmp_path / "log-0")
+    assert [leaf["kind"] for leaf in leaves].count("open") == 4
+    assert [(leaf["lost"], leaf["cause"]) for leaf in leaves if leaf["kind"] == "gap"] == [(1, "queue full")]
+    assert verify(tmp_path).exit_code == 0
 
 
 def test_rolls_by_size_and_by_age(tmp_path: Path) -> None:
