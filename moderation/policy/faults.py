@@ -100,6 +100,14 @@ class Fault:
     code: str
     message: str
 
+    @property
+    def grade(self) -> Grade:
+        return self.level
+
+    @property
+    def place(self) -> Place:
+        return Place(self.line, self.column, self.file)
+
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column} {self.level} {self.code} {self.message}"
 

@@ -1,0 +1,18 @@
+"""Where the parts of a policy stand, for the checks that come after reading."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from moderation.policy.faults import Place
+
+
+@dataclass(slots=True)
+class Lines:
+    """Places by id."""
+
+    regulations: dict[str, Place] = field(default_factory=dict)
+    messages: dict[str, Place] = field(default_factory=dict)
+    texts: dict[tuple[str, str], Place] = field(default_factory=dict)
+    """Of messages, by id and language."""
+    lists: dict[str, Place] = field(default_factory=dict)
