@@ -205,7 +205,7 @@ def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("latin-1")
 
 
-class _Uvicorn(uvicorn.Server):
+class Uvicorn(uvicorn.Server):
     """uvicorn without its own signal handling: it would raise the signal again at the end, and the exit code would tell of it."""
 
     @contextlib.contextmanager
@@ -222,7 +222,7 @@ async def listen(
         server_header=False, date_header=False, proxy_headers=False, timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, round(drain)),
     )  # fmt: skip
-    server = _Uvicorn(config)
+    server = Uvicorn(config)
     loop = asyncio.get_running_loop()
 
     def stop() -> None:

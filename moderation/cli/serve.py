@@ -7,13 +7,9 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 from moderation.cli.verb import Argument, Verb
-from moderation.config import Config, ConfigError, Document, load
-from moderation.errors import UsageError
-from moderation.policy.faults import Faults
-from moderation.policy.load import find, parse, plain
+from moderation.config import Config, load
 from moderation.settings import SETTINGS
 
 
@@ -23,21 +19,7 @@ def _say(line: str) -> None:
 
 def configuration(flags: Mapping[str, str | None]) -> Config:
     """The configuration from flags, environment and file; raises UsageError with every fault."""
-    return load(flags, os.environ, lambda path: Path(path).read_bytes(), _document)
-
-
-def _document(name: str, source: bytes) -> Document:
-    """moderation.yaml as plain values; raises ConfigError with every fault of its YAML."""
-    faults = Faults(name)
-    node = parse(source, faults)
-    if node is None or faults.broken:
-        raise ConfigError([UsageError(fault.message, f"{fault.file}:{fault.line}:{fault.column}") for fault in faults.sorted()])
-
-    def at(place: tuple[str | int, ...]) -> str:
-        found = find(node, place)
-        return f"{name}:{found.line}:{found.column}"
-
-    return Document(name, plain(node), at)
+    return load(flags, os.environ)
 
 
 def serve(config: Config) -> int:
