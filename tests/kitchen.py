@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -148,7 +149,7 @@ def chunk(delta: Mapping[str, object] | None, finish: str | None = None, index: 
 def frames(text: bytes) -> list[dict[str, Any]]:
     """The JSON events of a stream, and `{}` for [DONE]."""
     found = []
-    for line in text.split(b"\n"):
+    for line in re.split(rb"\r\n|\n|\r", text):
         if line.startswith(b"data: "):
             found.append({} if line[6:] == b"[DONE]" else json.loads(line[6:]))
     return found

@@ -176,10 +176,9 @@ class Carrier:
             chunk = await self._next(release)
             if chunk is None:
                 return
-            if not chunk:
-                raise UpstreamError("upstream_interrupted", "the upstream's stream ended without [DONE]")
+            events = self.speech.split(self.decoded(chunk)) if chunk else self._last()
             commands: list[Command] = []
-            for raw in self.speech.split(self.decoded(chunk)):
+            for raw in events:
                 heard = self.speech.read(raw)
                 if heard.done:
                     commands.extend(await self._look(release, release.end(complete=True)))
@@ -197,6 +196,13 @@ class Carrier:
                     break
             if commands:
                 await self._obey(release, commands)
+            if not chunk:
+                raise UpstreamError("upstream_interrupted", "the upstream's stream ended without [DONE]")
+
+    def _last(self) -> Sequence[bytes]:
+        """The event at the very end, which no blank line ends."""
+        rest = self.speech.rest()
+        return [rest + b"\n\n"] if rest else []
 
     async def _next(self, release: Release) -> bytes | None:
         """The next bytes of the upstream; None where an answer to an Inspect ended the stream."""
