@@ -191,10 +191,9 @@ class Writer:
         """After an error: go back to what is durable and on in a new file. What the failed file took since then is cut off."""
         mark = self.durable
         self.release()
-        self._path = mark.path
-        self._check()
-        self._tree, self._prev = mark.tree, mark.prev
-        if mark.size > self._first:
+        self._path, self._tree, self._prev = mark.path, mark.tree, mark.prev
+        if mark.size > self._first:  # else it holds no leaf that counts, and the new file takes its place and name
+            self._check()
             self._disk.truncate(mark.path, mark.end)
         self._begin_file()
         self.durable = self.mark()

@@ -118,6 +118,10 @@ class BrokenDisk(Disk):
             raise OSError(code, errno.errorcode[code])
         super().write(fd, data)
 
+    def open_append(self, path: Path) -> int:
+        self._check("open_append")
+        return super().open_append(path)
+
     def fdatasync(self, fd: int) -> None:
         self._check("fdatasync")
         super().fdatasync(fd)

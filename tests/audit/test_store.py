@@ -234,7 +234,7 @@ def test_a_failed_fdatasync_is_not_tried_again(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "log-0").glob("*.qseg")) == ["seg-0.qseg", "seg-1.qseg"]
 
 
-@pytest.mark.parametrize("call", ["replace .qseg", "truncate", "write", "fdatasync", "replace checkpoint"])
+@pytest.mark.parametrize("call", ["replace .qseg", "truncate", "write", "fdatasync", "replace checkpoint", "open_append"])
 def test_going_on_may_fail_many_times(tmp_path: Path, call: str) -> None:
     state = ["well"]
 
@@ -263,6 +263,36 @@ def test_going_on_may_fail_many_times(tmp_path: Path, call: str) -> None:
     leaves = check(tmp_path / "log-0")
     assert [leaf["kind"] for leaf in leaves] == ["log_open", "open", "gap", "close"]
     assert leaves[2]["lost"] == 2
+    assert verify(tmp_path).exit_code == 0
+
+
+def test_going_on_may_fail_in_turn(tmp_path: Path) -> None:
+    """Each step of going on fails once more, also in the new file that has no leaf yet."""
+    script = ["write", "write", "open_append", "fdatasync", "replace .qseg", "open_append", "write", "replace checkpoint"]
+
+    def fail(name: str, _: int) -> int | None:
+        if armed[0] and script and name == script[0]:
+            script.pop(0)
+            return errno.EMFILE
+        return None
+
+    armed = [False]
+
+    async def run() -> None:
+        log = Log.open(tmp_path, disk=BrokenDisk(fail), limits=QUICK)
+        await log.append(opened(ulid(1)), strict=True)
+        armed[0] = True
+        with pytest.raises(LogError):
+            await log.append(closed(ulid(1), 0), strict=True)
+        await until(lambda: log.latched is None and not script)
+        await log.append(opened(ulid(2)), strict=True)
+        await log.append(closed(ulid(2), 0), strict=True)
+        await log.close()
+
+    asyncio.run(run())
+    leaves = check(tmp_path / "log-0")
+    assert [leaf["kind"] for leaf in leaves] == ["log_open", "open", "gap", "close", "open", "close"]
+    assert (leaves[2]["lost"], leaves[3]["outcome"]) == (1, "interrupted")
     assert verify(tmp_path).exit_code == 0
 
 
