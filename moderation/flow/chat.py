@@ -15,6 +15,7 @@ from moderation.audit import record
 from moderation.audit.record import RecordTooLarge
 from moderation.config import Config
 from moderation.errors import CODES, LogError, Refused, UpstreamError
+from moderation.flow.editing import edited, logged
 from moderation.flow.http import JSON, ClientGone, Headers, Receive, Scope, Send, header, read_body, respond, upstream_decoder
 from moderation.flow.ledger import Entry, Ledger
 from moderation.flow.reading import Active, Verdict, newest_user_text, read, scoped
@@ -25,11 +26,11 @@ from moderation.language import language_of
 from moderation.metrics import Metrics
 from moderation.routes import Client, Route
 from moderation.stream.plan import Note
-from moderation.text import Conversation, Phase, Span
+from moderation.text import Conversation, Phase
 from moderation.text import Scope as Place
 from moderation.upstream import Answer, Upstream, forwardable
-from moderation.verdict import Action, Edit, Fired, Mode
-from moderation.wire import answers, body, edits, openai
+from moderation.verdict import Action, Fired, Mode
+from moderation.wire import answers, body, openai
 
 _OURS = (b"x-request-id", b"x-upstream-request-id", b"x-moderation-decision", b"x-moderation-action", b"x-moderation-degraded")
 
@@ -180,7 +181,7 @@ class _Call:
             texts = [s.text for s in segments if s.phase is ruling.phase]
             media = verdict.conversation.media if ruling.phase in (Phase.INPUT, Phase.OUTPUT) else ()
             entry.decide(
-                ruling.phase, ruling.outcome, ruling.windows, texts=texts, edits=_edits(verdict, ruling.phase), media=media
+                ruling.phase, ruling.outcome, ruling.windows, texts=texts, edits=logged(verdict, ruling.phase), media=media
             )
             self._chat.metrics.decided(ruling.phase, ruling.outcome)
 
@@ -384,43 +385,6 @@ def is_block(fired: Fired) -> bool:
     return fired.mode is Mode.ENFORCE and fired.action is Action.BLOCK
 
 
-def _edits(verdict: Verdict, phase: Phase) -> list[Edit]:
-    """What was changed, for the log: where and why, never what. Names that were given back are no edits."""
-    segments = verdict.conversation.segments
-    edits: list[Edit] = []
-    for index, segment in enumerate(segments):
-        if segment.phase is not phase:
-            continue
-        removal = verdict.removals.get(index)
-        if removal is not None:
-            edits.append(Edit(segment.path, Span(0, len(segment.text)), Action.REDACT, "", removal.name))
-        edits.extend(
-            Edit(segment.path, change.span, change.action, "", change.kind)
-            for change in verdict.changes.get(index, ())
-            if change.action is not Action.ALLOW
-        )
-    return edits
-
-
 def _upstream_id(answer: Answer) -> str | None:
     value = header(answer.headers, b"x-request-id")
     return value.decode("latin-1") if value else None
-
-
-def edited(raw: bytes, verdict: Verdict, answer: Any = None) -> bytes:
-    """The bytes with every change made; the very same bytes where there is none. `answer`: the parsed body of an answer."""
-    segments = verdict.conversation.segments
-    texts: dict[str, str | edits.Removal] = {}
-    for index, text in verdict.texts.items():
-        removal = verdict.removals.get(index)
-        texts[segments[index].path] = edits.Removal(removal.label) if removal else text
-    sources = {
-        path: body.quote(label) if path.endswith("/content") else '{"type": "text", "text": ' + body.quote(label) + "}"
-        for path, label in verdict.media.items()
-    }
-    if answer is not None:
-        for choice in sorted({segments[index].choice for index in verdict.texts}):
-            sources.update(dict.fromkeys(openai.logprob_pointers(answer, choice), "null"))
-    if not texts and not sources:
-        return raw
-    return edits.edit_segments(raw, texts, sources)

@@ -26,7 +26,7 @@ class OpenAISpeech:
     """One stream of chat completions."""
 
     def __init__(self, request_id: str, default: Head, *, include_usage: bool, asked: str) -> None:
-        """`default`: what a stream says of itself where it is blocked before its first chunk; `asked`: the prompt, to estimate."""
+        """`default`: what a stream that is blocked before its first chunk says of itself; `asked`: the prompt."""
         self._splitter = Splitter()
         self._id = request_id
         self._default = default

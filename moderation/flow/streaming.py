@@ -161,7 +161,7 @@ class Carrier:
             await self._carry(release)
         except UpstreamError as error:
             self.upstream.close()
-            if not release.over:
+            if not release.ended():
                 await self._break_off(release, self.speech.failed(error))
         except (LogError, RecordTooLarge) as error:
             self.upstream.close()
@@ -172,7 +172,7 @@ class Carrier:
                 task.cancel()
 
     async def _carry(self, release: Release) -> None:
-        while not release.over:
+        while not release.ended():
             chunk = await self._next(release)
             if chunk is None:
                 return
@@ -187,12 +187,12 @@ class Carrier:
                     return
                 if heard.error:
                     await self._obey(release, commands)
-                    if not release.over:
+                    if not release.ended():
                         await self._break_off(release, raw)
                     return
                 self.chunks += 1
                 commands.extend(await self._look(release, release.feed(raw, heard.pieces, heard.finished, heard.choices)))
-                if release.over:
+                if release.ended():
                     break
             if commands:
                 await self._obey(release, commands)
@@ -213,7 +213,7 @@ class Carrier:
             while True:
                 done, _ = await asyncio.wait({reading, *self._jobs}, return_when=asyncio.FIRST_COMPLETED)
                 await self._answers(release, done)
-                if release.over:
+                if release.ended():
                     return None
                 if reading in done:
                     return reading.result()
@@ -223,7 +223,7 @@ class Carrier:
 
     async def _wait(self, release: Release) -> None:
         """Everything has come in; wait for what is still being judged."""
-        while self._jobs and not release.over:
+        while self._jobs and not release.ended():
             done, _ = await asyncio.wait(set(self._jobs), return_when=asyncio.FIRST_COMPLETED)
             await self._answers(release, done)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from moderation.act import Change, merge
-from moderation.judge import EVERYTHING, Seen, window
+from moderation.act import Change, Names, merge
+from moderation.judge import EVERYTHING, Seen, see, window
 from moderation.policy.decide import Patience
-from moderation.stream.plan import Reading, TapeName
+from moderation.stream.plan import Plan, Reading, TapeName
 from moderation.stream.tape import Tape
 from moderation.text import Phase, Span
-from moderation.verdict import Key, Unknown, Window
+from moderation.verdict import Action, Finding, Key, Unknown, Window
 
 
 class Lane:
@@ -65,6 +65,27 @@ class Lane:
 
     def text(self, span: Span) -> str:
         return self.tape.text(span.start, span.end)
+
+    def see(self, plan: Plan, finding: Finding) -> Seen:
+        """A finding on this tape as decide sees it."""
+        return see(self.key, finding, plan.origin(finding, self.text(finding.span) if finding.span else ""))
+
+    def restore(self, names: Names, final: bool) -> None:
+        """Find the request's names in what is new; their values will go out in their place."""
+        if not names:
+            self.restored = self.tape.end
+            return
+        base = self.restored
+        found, hold = names.found(self.tape.text(base, self.tape.end), 0, final)
+        for span, value in found:
+            self.add(Change(Span(span.start + base, span.end + base), Action.ALLOW, value, "restored"))
+        self.restored = base + max(hold, found[-1][0].end if found else 0)
+
+    def taking(self, whole: Change | None, start: int) -> list[Change]:
+        """The change that takes all of the tape from `start` on, once."""
+        if whole is None or self.muted:
+            return []
+        return [Change(Span(start, EVERYTHING), whole.action, whole.text, whole.kind)]
 
     def update(self) -> None:
         """How far the text may go out: nothing that is not judged, half a name, or part of a change."""

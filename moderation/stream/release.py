@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from moderation.act import Change, Names
 from moderation.detect.api import Scan
-from moderation.judge import EVERYTHING, Seen, blocker, effect, enforced, see, shifted, window
+from moderation.judge import Seen, blocker, effect, enforced, shifted, window
 from moderation.policy.decide import Patience
 from moderation.policy.limits import uneditable_window
 from moderation.stream.gate import Frame, Gate, choices_of
@@ -16,8 +16,8 @@ from moderation.stream.lane import Lane, clear
 from moderation.stream.plan import Broken, Command, End, Inspect, Judged, Note, Piece, Plan, Stop, TapeName
 from moderation.stream.tape import Look
 from moderation.stream.whole import Whole
-from moderation.text import Channel, Phase, Span, Turn
-from moderation.verdict import Action, Finding, Fired, Key, Outcome, Unknown, Window
+from moderation.text import Channel, Phase, Turn
+from moderation.verdict import Finding, Fired, Key, Outcome, Unknown, Window
 
 
 @dataclass(slots=True)
@@ -62,7 +62,10 @@ class Release:
         self._ended = False
         self._complete = False
         self.over = False
+
+    def ended(self) -> bool:
         """Nothing more will come out."""
+        return self.over
 
     # ---- what comes in -------------------------------------------------------------------------------------------
 
@@ -168,7 +171,7 @@ class Release:
                 self._inspect(whole, lane.phase, whole.parts, detectors, commands)
             return
         tape = lane.tape
-        self._restore(lane, final)
+        lane.restore(self._names, final)
         frontier = tape.frontier()
         if lane.reading.patience is Patience.WINDOW:
             for end in tape.windows(frontier, final):
@@ -182,17 +185,6 @@ class Release:
             cuts = tape.windows(frontier, final)
             self._put(_Item(lane, frontier, tape.take(frontier), cuts))
         tape.drop(min(lane.judged, lane.restored, lane.begun))
-
-    def _restore(self, lane: Lane, final: bool) -> None:
-        """Find the request's names in what is new."""
-        if not self._names:
-            lane.restored = lane.tape.end
-            return
-        base = lane.restored
-        found, hold = self._names.found(lane.tape.text(base, lane.tape.end), 0, final)
-        for span, value in found:
-            lane.add(Change(Span(span.start + base, span.end + base), Action.ALLOW, value, "restored"))
-        lane.restored = base + max(hold, found[-1][0].end if found else 0)
 
     def _put(self, item: _Item) -> None:
         item.number = self._number
@@ -243,7 +235,7 @@ class Release:
             assert finding.span is not None
             while item.cuts and item.cuts[0] < finding.span.end:
                 self._close(lane, item.cuts.pop(0), commands)
-            one = self._see(lane, finding)
+            one = lane.see(self._plan, finding)
             lane.window.append(one)
             if self._obey(item, one, finding.span.start, made, windows, commands):
                 return
@@ -276,7 +268,7 @@ class Release:
             self._stop(lane, cut, item.number, rule, list((windows | {lane.begun: current}).values()), made, commands)
             return True
         doing = effect(enforced(outcome, 0), [new] if new else [], lane.text, self._naming, self._plan.category)
-        changes = [*doing.changes, *self._taking(lane, doing.whole, cut)]
+        changes = [*doing.changes, *lane.taking(doing.whole, cut)]
         if changes:
             windows[lane.begun] = current
             made.extend(changes)
@@ -284,19 +276,13 @@ class Release:
                 lane.add(change)
         return False
 
-    def _taking(self, lane: Lane, whole: Change | None, start: int) -> list[Change]:
-        """The change that takes all of a tape from `start` on, once."""
-        if whole is None or lane.muted:
-            return []
-        return [Change(Span(start, EVERYTHING), whole.action, whole.text, whole.kind)]
-
     def _commit_window(self, item: _Item, commands: list[Command]) -> None:
         """A lane that waits for its windows: decide one, whole."""
         lane = item.lane
-        seen = [self._see(lane, finding) for finding in item.seen]
+        seen = [lane.see(self._plan, finding) for finding in item.seen]
         unknown = [u for u, since in lane.tape.dead.values() if since < item.upto]
         if item.answer is not None:
-            seen.extend(self._see(lane, shifted(f, item.start)) for findings in item.answer.findings for f in findings)
+            seen.extend(lane.see(self._plan, shifted(f, item.start)) for findings in item.answer.findings for f in findings)
             unknown.extend(u for some in item.answer.unknown for u in some)
         current = window(lane.key, seen, unknown)
         outcome = self._plan.decide(lane.phase, (current,))
@@ -307,7 +293,7 @@ class Release:
             self._stop(lane, cut, item.number, rule, [current], [], commands)
             return
         doing = effect(enforced(outcome, 0), seen, lane.text, self._naming, self._plan.category)
-        made = [*doing.changes, *self._taking(lane, doing.whole, item.start)]
+        made = [*doing.changes, *lane.taking(doing.whole, item.start)]
         for change in made:
             lane.add(change)
         lane.judged = item.upto
@@ -324,7 +310,7 @@ class Release:
 
     def _late(self, lane: Lane, start: int, judged: Judged, commands: list[Command]) -> None:
         """A window detector's word on text that did not wait for it (hold: none, or a rule that only monitors)."""
-        seen = [self._see(lane, shifted(f, start)) for findings in judged.findings for f in findings]
+        seen = [lane.see(self._plan, shifted(f, start)) for findings in judged.findings for f in findings]
         current = window(lane.key, seen, (u for some in judged.unknown for u in some))
         outcome = self._plan.decide(lane.phase, (current,))
         self._store(lane, current)
@@ -333,13 +319,10 @@ class Release:
             self._stop(lane, lane.out, self._number, rule, [current], [], commands)
             return
         whole = effect(enforced(outcome, 0), (), lane.text, self._naming, self._plan.category).whole
-        made = self._taking(lane, whole, lane.judged)
+        made = lane.taking(whole, lane.judged)
         for change in made:
             lane.add(change)
             self._note(lane, [current], made, commands)
-
-    def _see(self, lane: Lane, finding: Finding) -> Seen:
-        return see(lane.key, finding, self._plan.origin(finding, lane.text(finding.span) if finding.span else ""))
 
     def _store(self, lane: Lane, current: Window) -> None:
         self._windows.setdefault(lane.phase, []).append(self._interned.setdefault(current, current))
