@@ -220,7 +220,7 @@ def _demo(args: argparse.Namespace) -> int:
     folder = args.data or tempfile.mkdtemp(prefix="moderation-demo-")
     data = Path(folder)
     with _stand_in() as upstream, _sidecar(upstream, data, args.port if args.serve else 0, args.policy) as (process, port):
-        print(f"A sidecar on http://127.0.0.1:{port}/v1, in front of an embedded stand-in for Qwen (it is not Qwen, and says so).\n")
+        print(f"A sidecar on http://127.0.0.1:{port}/v1, in front of an embedded stand-in for Qwen (not Qwen, and it says so).\n")
         heard = [(talk, _ask(port, talk)) for talk in TALKS]
         _show(data, heard)
         if args.serve:
@@ -245,7 +245,7 @@ def _demo(args: argparse.Namespace) -> int:
 VERBS = (
     Verb(("demo",), "a dozen conversations through a real sidecar in front of an embedded stand-in for Qwen", (
         Argument(("--serve",), {"action": "store_true", "help": "keep it running afterwards"}),
-        Argument(("--port",), {"type": int, "default": 8080, "metavar": "PORT", "help": "with --serve: the port. Default: 8080."}),
+        Argument(("--port",), {"type": int, "default": 8080, "metavar": "PORT", "help": "the port with --serve. Default: 8080."}),
         Argument(("--data",), {"metavar": "DIR", "help": "where to keep the log; a new temporary folder where not given"}),
         Argument(("--policy",), {"metavar": "FILE", "help": "the policy; without it the default that ships"}),
     ), _demo),

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from moderation.cli.verb import Argument, Verb
 from moderation.config import Config, load
-from moderation.settings import SETTINGS
+from moderation.settings import SETTINGS, Setting
 
 
 def _say(line: str) -> None:
@@ -48,11 +48,13 @@ def _serve(args: argparse.Namespace) -> int:
     return serve(configuration(flags))
 
 
+def _help(setting: Setting) -> str:
+    default = setting.shown_default
+    return f"{setting.help} Default: {default}." if default else setting.help
+
+
 _FLAGS = tuple(
-    Argument(
-        (setting.flag_name,),
-        {"dest": setting.name, "metavar": "VALUE", "help": setting.help + (f" Default: {setting.shown_default}." if setting.shown_default else "")},
-    )
+    Argument((setting.flag_name,), {"dest": setting.name, "metavar": "VALUE", "help": _help(setting)})
     for setting in SETTINGS
     if setting.flag_name
 )

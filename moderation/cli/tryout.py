@@ -127,10 +127,10 @@ def _print(shown: Mapping[str, Any], text: str) -> None:
 VERBS = (
     Verb(("try",), "what would be decided about a text, with every finding and the rules, without a server", (
         Argument(("text",), {"nargs": "?", "help": "the text; `-` reads standard input"}),
-        Argument(("--phase",), {"choices": [p.value for p in Phase], "default": "input", "help": "what the text is. Default: input."}),
+        Argument(("--phase",), {"choices": [p.value for p in Phase], "default": "input", "help": "what it is. Default: input."}),
         Argument(("--policy",), {"metavar": "FILE", "help": "the policy; without it the default that ships"}),
         Argument(("--context",), {"action": "append", "metavar": "KEY=VALUE", "help": f"any of {', '.join(CONTEXT_KEYS)}"}),
-        Argument(("--jsonl",), {"metavar": "FILE", "help": "a text a line: {\"text\": …, \"phase\": …}; a verdict a line comes out"}),
+        Argument(("--jsonl",), {"metavar": "FILE", "help": "a text a line, {\"text\": …, \"phase\": …}; a verdict a line"}),
         Argument(("--json",), {"action": "store_true", "help": "print the verdict as JSON"}),
     ), _try),
 )

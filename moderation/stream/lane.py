@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from moderation.act import Change, Names, merge
 from moderation.judge import EVERYTHING, Seen, see, window
 from moderation.policy.decide import Patience
-from moderation.stream.plan import Plan, Reading, TapeName
+from moderation.stream.plan import Judged, Plan, Reading, TapeName
 from moderation.stream.tape import Tape
 from moderation.text import Phase, Span
 from moderation.verdict import Action, Finding, Key, Unknown, Window
@@ -93,6 +94,24 @@ class Lane:
         if place > self.out:
             spans = [*self.pending, *(c.span for c in self.changes if c.span.end < EVERYTHING)]
             self.out = max(self.out, clear(self.tape.clear(place), spans))
+
+
+@dataclass(slots=True)
+class Item:
+    """Something to be committed in its turn: settled text of a lane, or a closed window of it."""
+
+    lane: Lane
+    upto: int
+    seen: list[Finding]
+    cuts: list[int]
+    """Window ends at or before `upto`, for a lane that does not wait for its windows."""
+    start: int = 0
+    window: bool = False
+    number: int = 0
+    """The frame that settled it: what comes later must not change what a block lets out."""
+    job: int | None = None
+    """What it waits for."""
+    answer: Judged | None = None
 
 
 def clear(place: int, spans: Sequence[Span]) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from moderation.act import Change, Names
 from moderation.detect.api import Scan
@@ -12,30 +11,12 @@ from moderation.judge import Seen, blocker, effect, enforced, shifted, window
 from moderation.policy.decide import Patience
 from moderation.policy.limits import uneditable_window
 from moderation.stream.gate import Frame, Gate, choices_of
-from moderation.stream.lane import Lane, clear
+from moderation.stream.lane import Item, Lane, clear
 from moderation.stream.plan import Broken, Command, End, Inspect, Judged, Note, Piece, Plan, Stop, TapeName
 from moderation.stream.tape import Look
 from moderation.stream.whole import Whole
 from moderation.text import Channel, Phase, Turn
-from moderation.verdict import Finding, Fired, Key, Outcome, Unknown, Window
-
-
-@dataclass(slots=True)
-class _Item:
-    """Something to be committed in its turn: settled text of a lane, or a closed window of it."""
-
-    lane: Lane
-    upto: int
-    seen: list[Finding]
-    cuts: list[int]
-    """Window ends at or before `upto`, for a lane that does not wait for its windows."""
-    start: int = 0
-    window: bool = False
-    number: int = 0
-    """The frame that settled it: what comes later must not change what a block lets out."""
-    job: int | None = None
-    """What it waits for."""
-    answer: Judged | None = None
+from moderation.verdict import Fired, Key, Outcome, Unknown, Window
 
 
 class Release:
@@ -49,8 +30,8 @@ class Release:
         self._most_held = most_held
         self._lanes: dict[object, Lane] = {}
         self._gate = Gate(self._lanes, plan.rewrite)
-        self._queue: deque[_Item] = deque()
-        self._jobs: dict[int, _Item | tuple[Lane, int] | Whole] = {}
+        self._queue: deque[Item] = deque()
+        self._jobs: dict[int, Item | tuple[Lane, int] | Whole] = {}
         self._wholes: list[Whole] = []
         self._job = 0
         self._number = 0
@@ -136,7 +117,7 @@ class Release:
         match self._jobs.pop(job):
             case Whole() as whole:
                 whole.judged = tuple(judged)
-            case _Item() as item:
+            case Item() as item:
                 item.answer, item.job = judged[0], None
             case (lane, start):
                 self._late(lane, start, judged[0], commands)
@@ -176,24 +157,24 @@ class Release:
         if lane.reading.patience is Patience.WINDOW:
             for end in tape.windows(frontier, final):
                 start, lane.begun = lane.begun, end
-                item = _Item(lane, end, tape.take(end), [], start, window=True)
+                item = Item(lane, end, tape.take(end), [], start, window=True)
                 if lane.reading.windowed:
                     text = tape.text(start, end)
                     item.job = self._inspect(item, lane.phase, (text,), lane.reading.windowed, commands)
                 self._put(item)
         else:
             cuts = tape.windows(frontier, final)
-            self._put(_Item(lane, frontier, tape.take(frontier), cuts))
+            self._put(Item(lane, frontier, tape.take(frontier), cuts))
         tape.drop(min(lane.judged, lane.restored, lane.begun))
 
-    def _put(self, item: _Item) -> None:
+    def _put(self, item: Item) -> None:
         item.number = self._number
         self._queue.append(item)
         item.lane.pending.extend(f.span for f in item.seen if f.span is not None)
 
     def _inspect(
         self,
-        waiting: _Item | tuple[Lane, int] | Whole,
+        waiting: Item | tuple[Lane, int] | Whole,
         phase: Phase,
         texts: tuple[str, ...],
         detectors: frozenset[str],
@@ -222,7 +203,7 @@ class Release:
         if self._ended and not self._queue and not self._jobs:
             self._finish(commands)
 
-    def _commit_local(self, item: _Item, commands: list[Command]) -> None:
+    def _commit_local(self, item: Item, commands: list[Command]) -> None:
         """A lane that does not wait for its windows: decide at each finding, with the open window so far."""
         lane = item.lane
         made: list[Change] = []
@@ -247,7 +228,7 @@ class Release:
 
     def _obey(
         self,
-        item: _Item,
+        item: Item,
         new: Seen | None,
         cut: int,
         made: list[Change],
@@ -276,7 +257,7 @@ class Release:
                 lane.add(change)
         return False
 
-    def _commit_window(self, item: _Item, commands: list[Command]) -> None:
+    def _commit_window(self, item: Item, commands: list[Command]) -> None:
         """A lane that waits for its windows: decide one, whole."""
         lane = item.lane
         seen = [lane.see(self._plan, finding) for finding in item.seen]
