@@ -68,7 +68,9 @@ class Atom:
     scope: tuple[Test, ...] = ()
     signal: tuple[Test, ...] = ()
     least: Mapping[str, int] = field(default_factory=dict)
-    """The detectors whose findings it can select, each with the least score."""
+    """The least score of each detector whose level it can judge. What a finding is, its own key tells."""
+    able: frozenset[str] = frozenset()
+    """The detectors that say of themselves that they can satisfy it: what it needs, and whose failure leaves it open."""
 
     @property
     def finding(self) -> bool:
@@ -120,14 +122,16 @@ def bind(atom: Atom, level: Level, detectors: Iterable[Specified]) -> Atom:
     scope = tuple(test for test in atom.tests if test.key in SCOPE_KEYS)
     signal = tuple(test for test in atom.tests if test.key not in SCOPE_KEYS)
     least: dict[str, int] = {}
+    able: set[str] = set()
     if any(test.key in FINDING_KEYS for test in signal):
         levelled = any(test.key in LEVEL_KEYS for test in signal)
         for spec in detectors:
-            if all(_possible(test, spec) for test in signal):
-                score = threshold(spec, atom.at_least or level) if levelled else 0
-                if score is not None:
-                    least[spec.id] = score
-    return Atom(atom.tests, atom.at_least, scope, signal, least)
+            score = threshold(spec, atom.at_least or level) if levelled else 0
+            if score is not None:
+                least[spec.id] = score
+                if all(_possible(test, spec) for test in signal):
+                    able.add(spec.id)
+    return Atom(atom.tests, atom.at_least, scope, signal, least, frozenset(able))
 
 
 def _possible(test: Test, spec: Specified) -> bool:

@@ -131,7 +131,7 @@ def _atom(atom: Atom, scope: Scope, windows: Sequence[Window], at: Sequence[int]
             if least is not None and s.score >= least and atom.admits_key(s.key):
                 hits.append(Hit(i, s.key, least))
         for u in windows[i].unknown:
-            if u.detector in atom.least:
+            if u.detector in atom.able:
                 near = (s.key for s in windows[i].signals if atom.admits_place(s.key))
                 keys = {Key(key.channel, key.turn, key.tool, u.detector) for key in near}
                 gaps.extend(Gap(i, key, atom.least[u.detector], u) for key in keys)

@@ -22,26 +22,27 @@ _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 def lint(policy: Policy, specs: Mapping[str, Defined], faults: Faults, lines: Lines) -> None:
     """Add every fault that the compiled policy shows. `specs` also holds detectors that this version does not build."""
-    if not faults.broken:
+    readable = not faults.broken
+    if readable:
         # Where something could not be read, what it would have used only looks unused.
         _unused(policy, specs, faults, lines)
         _cited(policy, faults, lines)
     _messages(policy, faults, lines)
     _languages(policy, specs, faults)
     for rule in policy.rules:
-        used = sorted({name for atom in atoms(rule.when) for name in atom.least})
+        used = sorted({name for atom in atoms(rule.when) for name in atom.able})
         _guards(rule, specs, faults)
         _failures(rule, used, specs, faults)
         _spans(rule, specs, faults)
         _reach(rule, faults)
         _covered(rule, faults)
-        for test in rule.tests:
+        for test in rule.tests if readable else ():
             _possible(policy, test, specs, faults)
 
 
 def _unused(policy: Policy, specs: Mapping[str, Defined], faults: Faults, lines: Lines) -> None:
     every = [atom for rule in policy.rules for atom in atoms(rule.when)]
-    detectors = {name for atom in every for name in atom.least}
+    detectors = {name for atom in every for name in atom.able}
     lists = {name for d in specs.values() for name in d.spec.lists}
     messages = {rule.message for rule in policy.rules}
     cited = {name for rule in policy.rules for name in rule.cite}
@@ -108,7 +109,7 @@ def _under_none(condition: Condition) -> Iterator[Atom]:
 
 
 def _guards(rule: Rule, specs: Mapping[str, Defined], faults: Faults) -> None:
-    loose = {n for atom in _under_none(rule.when) for n in atom.least if specs[n].spec.on_failure is OnFailure.IGNORE}
+    loose = {n for atom in _under_none(rule.when) for n in atom.able if specs[n].spec.on_failure is OnFailure.IGNORE}
     for name in sorted(loose):
         faults.add("QP105", rule.place, f"the rule {shown(rule.id)} has {shown(name)} under `none`, and its on_failure is ignore:"
                    " when it fails, the rule does nothing. Set on_failure: assume_match.")  # fmt: skip
@@ -133,7 +134,7 @@ def _spans(rule: Rule, specs: Mapping[str, Defined], faults: Faults) -> None:
     if not rule.needs_finding:
         faults.add("QP504", rule.place, f"the rule {shown(rule.id)} can fire without a finding, and then there is nothing to"
                    f" {word}. Let each way to fire need a category, detector or entity, or use block.")  # fmt: skip
-    blind = sorted({n for atom in positive(rule.when) for n in atom.least if not specs[n].spec.gives_spans})
+    blind = sorted({n for atom in positive(rule.when) for n in atom.able if not specs[n].spec.gives_spans})
     if blind:
         faults.add("QP504", rule.place, f"the rule {shown(rule.id)} would {word} what {listed(blind)} finds, without a span."
                    " Use block, or another detector.")  # fmt: skip
@@ -179,7 +180,7 @@ def _possible(policy: Policy, test: Test, specs: Mapping[str, Defined], faults: 
             actions = {Action.REDACT}
         if rule.then in _SPANS and test.phase is Phase.TOOL_CALL:
             actions.add(Action.BLOCK)
-        used = {name for atom in atoms(rule.when) for name in atom.least}
+        used = {name for atom in atoms(rule.when) for name in atom.able}
         if any(OnFailure.FLAG in (specs[n].spec.on_failure, specs[n].spec.on_unsupported) for n in used):
             actions.add(Action.FLAG)
         every |= actions

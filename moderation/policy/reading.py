@@ -34,12 +34,12 @@ class Patience(Enum):
 
 def needs(policy: Policy, phase: Phase) -> frozenset[str]:
     """The detectors that a rule of this phase can use, and those whose findings tell where a value came from."""
-    wanted = {name for rule in policy.rules_in(phase) for atom in atoms(rule.when) for name in atom.least}
+    wanted = {name for rule in policy.rules_in(phase) for atom in atoms(rule.when) for name in atom.able}
     if phase in _SUPPLYING:
         for rule in policy.rules:
             for atom in atoms(rule.when) if rule.mode is not Mode.OFF else ():
                 if any(test.key == "span_origin" for test in atom.tests):
-                    wanted.update(atom.least)
+                    wanted.update(atom.able)
     return frozenset(wanted)
 
 
@@ -96,7 +96,7 @@ def _one(rule: Rule, channel: Channel, scope: Scope, windowed: frozenset[str], h
 
 
 def _uses(condition: Condition, windowed: frozenset[str]) -> bool:
-    return any(name in windowed for atom in atoms(condition) for name in atom.least)
+    return any(name in windowed for atom in atoms(condition) for name in atom.able)
 
 
 def _reads(atom: Atom, channel: Channel) -> bool:
@@ -129,9 +129,9 @@ def _hang_atom(atom: Atom, channel: Channel | None, scope: Scope, windowed: froz
                 return _Hang.NEVER
             known = False
     if atom.finding:
-        if not atom.least:
+        if not atom.able:
             return _Hang.NEVER
-        return _Hang.LATE if any(name in windowed for name in atom.least) else _Hang.ONE
+        return _Hang.LATE if any(name in windowed for name in atom.able) else _Hang.ONE
     if channel is None and any(test.key in PLACE_KEYS for test in atom.signal):
         return _Hang.MAYBE
     return _Hang.ALWAYS if known else _Hang.MAYBE

@@ -92,7 +92,7 @@ def _rule(fields: Fields, known: Known, node: Node, names: set[str]) -> Rule | N
     _reachable(fields, known, bound, at_least, said["when"].place)
     return Rule(
         name, title, tuple(c for c in cite if c), severity, frozenset(p for p in phases if p), bound, at_least,
-        Action.ALLOW if then is None else then, message, label, mode, history == "block", over, tests, node.place,
+        Action.FLAG if then is None else then, message, label, mode, history == "block", over, tests, node.place,
         needs_finding(bound),
     )  # fmt: skip
 
@@ -110,14 +110,14 @@ def _of(fields: Fields, node: Node | None, what: str, known: Mapping[str, object
 def _reachable(fields: Fields, known: Known, condition: Condition, at_least: Level, place: Place) -> None:
     """Every atom about findings can be satisfied by some detector at its level."""
     for atom in atoms(condition):
-        if not atom.finding or atom.least:
+        if not atom.finding or atom.able:
             continue
         level = atom.at_least or at_least
         lowered = rebind(Atom(atom.tests, Level.LOW), Level.LOW, {name: d.spec for name, d in known.detectors.items()})
         assert isinstance(lowered, Atom)
         asked = ", ".join(test.key for test in atom.tests)
-        if lowered.least:
-            names = listed(sorted(lowered.least))
+        if lowered.able:
+            names = listed(sorted(lowered.able))
             fields.fault("QP030", place, f"{names} cannot reach the level {level.word}: the rule could never fire.")
         elif all(d.built for d in known.detectors.values()):
             fields.fault("QP020", place, f"no detector gives what {asked} asks for together: the rule could never fire.")

@@ -1,0 +1,425 @@
+"""The engine: each rule of its semantics as a row, and what must hold of every policy and every input."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from moderation.policy.decide import decide
+from moderation.policy.model import Policy
+from moderation.text import Channel, Origin, Phase, Scope, Turn
+from moderation.verdict import Action, Cause, Fired, Key, Mode, Outcome, Signal, Unknown, Window
+from tests.policy import oracle
+from tests.policy.doubles import policy
+
+BARE = Key(Channel.USER, Turn.NEW)
+OLD = replace(BARE, turn=Turn.HISTORY)
+
+
+def window(*signals: tuple[str, str, float] | Key, bare: Key = BARE, unknown: Sequence[Unknown] = (), **more: Any) -> Window:
+    """A bare signal, and (detector, category, score) beside it, with `more` in their keys."""
+    made = [Signal(bare, 0, 1)]
+    for one in signals:
+        if isinstance(one, Key):
+            made.append(Signal(one, 1_000_000, 1))
+        else:
+            detector, category, score = one
+            made.append(Signal(replace(bare, detector=detector, category=category, **more), int(score * 1_000_000), 1))
+    return Window(tuple(made), tuple(unknown))
+
+
+CARD = ("cards", "personal_data", 1.0)
+BOMB = ("terms", "weapons", 0.5)
+KEY = ("keys", "secret", 1.0)
+LOST = Unknown("cards", Cause.TIMEOUT)
+KEYS_LOST = Unknown("keys", Cause.ERROR)
+TERMS_LOST = Unknown("terms", Cause.ERROR)
+FOREIGN = Unknown("cards", Cause.UNSUPPORTED)
+MORE_LOST = Unknown("more", Cause.ERROR)
+MORE_FOREIGN = Unknown("more", Cause.UNSUPPORTED)
+
+
+EVERYWHERE = Scope()
+
+
+@dataclass(frozen=True)
+class Row:
+    note: str
+    rule: str
+    """Its condition and what else it says; it blocks unless it says otherwise."""
+    window: Window
+    action: Action
+    phase: Phase = Phase.INPUT
+    scope: Scope = EVERYWHERE
+    bad: bool = False
+    """Degraded."""
+    whole: bool = False
+
+
+_A, _F, _P, _R, _B = Action.ALLOW, Action.FLAG, Action.PSEUDONYMISE, Action.REDACT, Action.BLOCK
+ROWS = [
+    # Levels
+    Row("at the threshold is at the level", "{category: weapons}, at_least: medium", window(BOMB), _B),
+    Row("a millionth below is not", "{category: weapons}", window(("terms", "weapons", 0.499999)), _A),
+    Row("medium where nothing is said", "{category: weapons}", window(("terms", "weapons", 0.2)), _A),
+    Row("an atom's own level wins", "{category: weapons, at_least: low}", window(("terms", "weapons", 0.2)), _B),
+    Row("an atom's own level wins upwards", "{category: weapons, at_least: high}, at_least: low", window(BOMB), _A),
+    # Atoms
+    Row("a detector by name", "{detector: terms}", window(BOMB), _B),
+    Row("another detector", "{detector: cards}", window(BOMB), _A),
+    Row("a list of values", "{detector: [cards, terms]}", window(BOMB), _B),
+    Row("in", "{category: {in: [weapons]}}", window(BOMB), _B),
+    Row("not_in", "{category: {not_in: [weapons]}}", window(BOMB), _A),
+    Row("not_in of a category needs a finding", "{category: {not_in: [weapons]}}", window(), _A),
+    Row("an entity", "{entity: CN_ID_CARD}", window(CARD, entity="CN_ID_CARD"), _B),
+    Row("another entity", "{entity: CN_ID_CARD}", window(CARD, entity="EMAIL_ADDRESS"), _A),
+    Row("not that entity", "{entity: {not_in: [CN_ID_CARD]}}", window(CARD, entity="EMAIL_ADDRESS"), _B),
+    Row("no entity is not that entity", "{entity: {not_in: [CN_ID_CARD]}}", window(BOMB), _B),
+    Row("a channel alone", "{channel: user}", window(), _B),
+    Row("another channel", "{channel: [system, answer]}", window(), _A),
+    Row("several keys hold of one signal", "{category: weapons, channel: user}", window(BOMB), _B),
+    Row("several keys, one wrong", "{category: weapons, channel: system}", window(BOMB), _A),
+    Row("keys do not mix two signals", "{detector: cards, entity: CN_ID_CARD}",
+        window(CARD, replace(BARE, detector="terms", category="weapons", entity="CN_ID_CARD")), _A),
+    Row("what the user did not supply", "{detector: cards, span_origin: {not_in: [user_supplied]}}, then: redact",
+        window(CARD, origin=Origin.MODEL), _R, Phase.OUTPUT),
+    Row("what the user did supply", "{detector: cards, span_origin: {not_in: [user_supplied]}}, then: redact",
+        window(CARD, origin=Origin.USER), _A, Phase.OUTPUT),
+    Row("an origin that nobody told is not the user's", "{detector: cards, span_origin: {not_in: [user_supplied]}}, then: redact",
+        window(CARD), _R, Phase.OUTPUT),
+    Row("an origin alone needs a finding", "{span_origin: {not_in: [user_supplied]}}", window(), _A),
+    Row("an origin alone asks for no level", "{span_origin: user_supplied}",
+        window(("cards", "personal_data", 0.01), origin=Origin.USER), _B),
+    Row("a tool alone", "{tool: [pay]}", window(bare=Key(Channel.TOOL_CALL, Turn.NEW, "pay")), _B, Phase.TOOL_CALL),
+    Row("another tool", "{tool: [pay]}", window(bare=Key(Channel.TOOL_CALL, Turn.NEW, "x")), _A, Phase.TOOL_CALL),
+    Row("any other tool", "{tool: {not_in: [kb]}}", window(bare=Key(Channel.TOOL_RESULT, Turn.NEW, "x")), _B),
+    Row("a tool without a name is not kb", "{tool: {not_in: [kb]}}", window(bare=Key(Channel.TOOL_RESULT, Turn.NEW)), _B),
+    Row("a user's words are no tool's", "{tool: {not_in: [kb]}}", window(), _A),
+    Row("a route", "{route: chat}", window(), _B, scope=Scope(route="chat")),
+    Row("another route", "{route: chat}", window(), _A),
+    Row("scope and finding", "{all: [{route: chat}, {category: weapons}]}", window(BOMB), _B, scope=Scope(route="chat")),
+    Row("tenant, region, model, language", "{tenant: t, region: cn, model: qwen3-max, language: zh}", window(), _B,
+        scope=Scope("t", "r", "cn", "qwen3-max", "zh")),
+    Row("one of them wrong", "{tenant: t, region: cn, model: qwen3-max, language: zh}", window(), _A,
+        scope=Scope("t", "r", "cn", "qwen3-max", "en")),
+    # Groups
+    Row("all", "{all: [{category: weapons}, {detector: cards}]}", window(BOMB, CARD), _B),
+    Row("all, one missing", "{all: [{category: weapons}, {detector: cards}]}", window(BOMB), _A),
+    Row("any", "{any: [{category: weapons}, {detector: cards}]}", window(CARD), _B),
+    Row("none", "{all: [{category: weapons}, {none: [{detector: cards}]}]}", window(BOMB), _B),
+    Row("none, one there", "{all: [{category: weapons}, {none: [{detector: cards}]}]}", window(BOMB, CARD), _A),
+    Row("two of three", "{at_least_n: {n: 2, of: [{category: weapons}, {detector: cards}, {detector: keys}]}}",
+        window(BOMB, KEY), _B),
+    Row("one of three", "{at_least_n: {n: 2, of: [{category: weapons}, {detector: cards}, {detector: keys}]}}",
+        window(KEY), _A),
+    # Unknown
+    Row("fail closed", "{detector: cards}", window(unknown=[LOST]), _B, bad=True),
+    Row("fail to a flag", "{detector: keys}", window(unknown=[KEYS_LOST]), _F, bad=True),
+    Row("fail open, and say so", "{detector: terms}", window(unknown=[TERMS_LOST]), _A, bad=True),
+    Row("a flag is no more than the rule", "{detector: keys}, then: allow", window(unknown=[KEYS_LOST]), _A, bad=True),
+    Row("the strictest of two", "{any: [{detector: terms}, {detector: cards}]}", window(unknown=[TERMS_LOST, LOST]), _B,
+        bad=True),
+    Row("a failure that does not matter", "{all: [{route: x}, {detector: cards}]}", window(unknown=[LOST]), _A),
+    Row("another detector's failure", "{detector: cards}", window(unknown=[KEYS_LOST]), _A),
+    Row("a category's other detector failed", "{category: personal_data}",
+        window(unknown=[MORE_LOST]), _B, bad=True),
+    Row("a detector without that entity failed", "{entity: CN_ID_CARD}", window(unknown=[MORE_LOST]), _A),
+    Row("none of an unknown is unknown", "{all: [{category: weapons}, {none: [{detector: terms, at_least: high}]}]}",
+        window(unknown=[TERMS_LOST]), _A, bad=True),
+    Row("true whatever failed", "{any: [{category: weapons}, {detector: cards}]}", window(BOMB, unknown=[LOST]), _B),
+    Row("unsupported is ignored", "{detector: cards}", window(unknown=[FOREIGN]), _A),
+    Row("unless the detector says otherwise", "{detector: more}", window(unknown=[MORE_FOREIGN]), _B, bad=True),
+    # Spans and failures
+    Row("redact takes spans", "{detector: cards}, then: redact", window(CARD), _R),
+    Row("on a failure it takes the segment", "{detector: cards}, then: redact",
+        window(unknown=[LOST]), _R, bad=True, whole=True),
+    Row("so does pseudonymise", "{detector: cards}, then: pseudonymise", window(unknown=[LOST]), _P, bad=True, whole=True),
+    Row("a tool call has no label: block", "{detector: cards}, then: redact", window(unknown=[LOST]), _B, Phase.TOOL_CALL,
+        bad=True),
+    Row("a failure beside a finding hides spans", "{category: personal_data}, then: redact", window(CARD, unknown=[MORE_LOST]),
+        _R, bad=True, whole=True),
+    Row("the same in a tool call", "{category: personal_data}, then: redact", window(CARD, unknown=[MORE_LOST]),
+        _B, Phase.TOOL_CALL, bad=True),
+    Row("hidden spans of a detector whose failures are flags", "{any: [{detector: cards}, {detector: keys}]}, then: redact",
+        window(CARD, unknown=[KEYS_LOST]), _R, bad=True),
+    # History
+    Row("a block in history removes", "{category: weapons}", window(BOMB, bare=OLD), _R, whole=True),
+    Row("a bare block in history removes", "{channel: user}", window(bare=OLD), _R, whole=True),
+    Row("a block by scope in history removes", "{route: default}", window(bare=OLD), _R, whole=True),
+    Row("unless it is to block", "{category: weapons}, in_history: block", window(BOMB, bare=OLD), _B),
+    Row("redact in history redacts", "{detector: cards}, then: redact", window(CARD, bare=OLD), _R),
+    Row("a failure in history removes", "{detector: cards}", window(unknown=[LOST], bare=OLD), _R, bad=True,
+        whole=True),
+    Row("a rule on new text", "{all: [{category: weapons}, {turn: new}]}", window(BOMB, bare=OLD), _A),
+    Row("a rule on history", "{category: weapons, turn: history}, then: flag", window(BOMB, bare=OLD), _F),
+    # Phases and modes
+    Row("another phase", "{category: weapons}, phases: [output]", window(BOMB), _A),
+    Row("a rule that is off", "{category: weapons}, mode: off", window(BOMB), _A),
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row.note for row in ROWS])
+def test_semantics(row: Row) -> None:
+    made = policy(r=f"when: {row.rule}" + ("" if "then:" in row.rule else ", then: block"))
+    outcome = decide(made, row.phase, row.scope, [row.window])
+    assert outcome.action is row.action
+    assert outcome.degraded is row.bad
+    assert [f.whole for f in outcome.fired] == [row.whole] * len(outcome.fired)
+    assert bool(outcome.fired) is (row.action is not Action.ALLOW) or "then: allow" in row.rule
+    if "tool" not in row.rule:
+        assert oracle.action(made, row.phase, row.scope, [row.window]) is row.action
+
+
+def test_the_notes_of_the_rows_differ() -> None:
+    assert len({row.note for row in ROWS}) == len(ROWS)
+
+
+def test_a_monitored_rule_only_would() -> None:
+    made = policy(a="when: {category: weapons}, then: block, mode: monitor", b="when: {category: weapons}, then: flag")
+    outcome = decide(made, Phase.INPUT, Scope(), [window(BOMB)])
+    assert (outcome.action, outcome.would) == (Action.FLAG, Action.BLOCK)
+    assert [(f.rule, f.mode) for f in outcome.fired] == [("a", Mode.MONITOR), ("b", Mode.ENFORCE)]
+    assert outcome.message is None
+
+
+def test_the_message_is_that_of_the_most_severe_block_then_of_the_smallest_id() -> None:
+    block = "when: {category: weapons}, then: block"
+    made = policy(
+        a=f"{block}, severity: medium, message: no_cards",
+        b=f"{block}, severity: high, message: no_arms",
+        c=f"{block}, severity: high",
+        d="when: {category: weapons}, then: flag, severity: critical, message: no_cards",
+    )
+    assert decide(made, Phase.INPUT, Scope(), [window(BOMB)]).message == "no_arms"
+    assert decide(policy(a=f"{block}, message: no_cards", b=block), Phase.INPUT, Scope(), [window(BOMB)]).message == "no_cards"
+
+
+def test_what_fired_names_the_signals_of_positive_atoms_with_their_thresholds() -> None:
+    made = policy(r="when: {all: [{category: weapons}, {channel: user}, {none: [{detector: keys}]}]}, then: redact")
+    one = window(BOMB, CARD)
+    fired = decide(made, Phase.INPUT, Scope(), [window(), one]).fired
+    key = replace(BARE, detector="terms", category="weapons")
+    assert [(f.window, f.keys, f.at_least) for f in fired] == [(1, (key,), (500_000,))]
+
+
+def test_one_signal_for_two_atoms_counts_with_the_lower_threshold() -> None:
+    made = policy(r="when: {any: [{category: weapons, at_least: low}, {detector: terms}]}, then: redact")
+    assert decide(made, Phase.INPUT, Scope(), [window(BOMB)]).fired[0].at_least == (200_000,)
+
+
+def test_on_a_failure_the_key_names_the_detector() -> None:
+    fired = decide(policy(r="when: {detector: cards}, then: redact"), Phase.INPUT, Scope(), [window(unknown=[LOST])]).fired
+    assert fired[0].keys == (replace(BARE, detector="cards"),)
+    assert fired[0].on_unknown
+
+
+def test_failures_are_listed_even_where_no_rule_asks() -> None:
+    lost = window(unknown=[LOST])
+    outcome = decide(policy(r="when: {detector: terms}, then: block"), Phase.INPUT, Scope(), [lost, lost])
+    assert outcome == Outcome(Action.ALLOW, Action.ALLOW, (), (LOST,), False, None)
+
+
+def test_conditions_hold_within_one_window() -> None:
+    rule = "when: {all: [{category: weapons}, {detector: cards}]}, then: block"
+    apart = [window(BOMB), window(CARD)]
+    assert decide(policy(r=rule), Phase.INPUT, Scope(), apart).action is Action.ALLOW
+    assert decide(policy(r=f"{rule}, over: request"), Phase.INPUT, Scope(), apart).action is Action.BLOCK
+    assert decide(policy(r=f"{rule}, over: answer"), Phase.INPUT, Scope(), [window(BOMB, CARD)]).fired[0].window == -1
+
+
+def test_over_a_request_new_text_blocks_and_old_text_is_removed_where_it_stands() -> None:
+    made = policy(r="when: {category: weapons}, then: block, over: request")
+    old, new, quiet = window(BOMB, bare=OLD), window(BOMB), window()
+    assert decide(made, Phase.INPUT, Scope(), [old, quiet, new]).action is Action.BLOCK
+    outcome = decide(made, Phase.INPUT, Scope(), [quiet, old, quiet, old])
+    assert outcome.action is Action.REDACT
+    assert [(f.window, f.whole) for f in outcome.fired] == [(1, True), (3, True)]
+
+
+def test_each_window_fires_for_itself() -> None:
+    made = policy(r="when: {category: weapons}, then: block")
+    outcome = decide(made, Phase.INPUT, Scope(), [window(BOMB, bare=OLD), window(BOMB)])
+    assert [(f.window, f.action, f.whole) for f in outcome.fired] == [(0, Action.REDACT, True), (1, Action.BLOCK, False)]
+
+
+def test_no_windows_no_rules_fire() -> None:
+    assert decide(policy(r="when: {category: weapons}, then: block"), Phase.INPUT, Scope(), []).action is Action.ALLOW
+
+
+# ---- what must always hold --------------------------------------------------------------------------------------------
+
+_DETECTORS = {"cards": "personal_data", "keys": "secret", "terms": "weapons", "more": "personal_data"}
+_ATOMS = [
+    "{category: weapons}", "{category: [weapons, secret], at_least: low}", "{detector: cards}",
+    "{detector: more, at_least: high}",
+    "{category: {not_in: [weapons]}}", "{entity: EMAIL_ADDRESS}", "{entity: {not_in: [EMAIL_ADDRESS]}}", "{channel: user}",
+    "{turn: new}", "{turn: history, category: secret}", "{route: chat}", "{route: {not_in: [chat]}}",
+    "{span_origin: {not_in: [user_supplied]}}", "{detector: cards, span_origin: user_supplied}",
+    "{detector: keys, channel: [answer]}",
+]  # fmt: skip
+
+
+def _conditions(negative: bool) -> st.SearchStrategy[str]:
+    def grow(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+        some = st.lists(inner, min_size=1, max_size=3)
+        kinds = ["all", "any", *(["none"] if negative else [])]
+        groups = st.tuples(st.sampled_from(kinds), some).map(lambda g: f"{{{g[0]}: [{', '.join(g[1])}]}}")
+        several = some.flatmap(lambda of: st.integers(1, len(of)).map(lambda n: _several(n, of)))
+        return groups | several
+
+    return st.recursive(st.sampled_from(_ATOMS), grow, max_leaves=5).filter(lambda when: _depth(when) <= 7)
+
+
+def _several(n: int, of: list[str]) -> str:
+    return f"{{at_least_n: {{n: {n}, of: [{', '.join(of)}]}}}}"
+
+
+def _depth(text: str) -> int:
+    """How deep the brackets go: a policy's YAML is nested 12 deep at most."""
+    steps = [(c in "{[") - (c in "}]") for c in text]
+    return max(accumulate(steps))
+
+
+@st.composite
+def _rules(draw: st.DrawFn, negative: bool = True) -> dict[str, str]:
+    rules: dict[str, str] = {}
+    for name in ("a", "b", "c")[: draw(st.integers(1, 3))]:
+        when = draw(_conditions(negative))
+        then = draw(st.sampled_from(["flag", "pseudonymise", "redact", "block"]))
+        if then in ("pseudonymise", "redact"):
+            # These need a finding in each way to fire.
+            when = f"{{all: [{when}, {{category: [weapons, personal_data]}}]}}"
+        mode = draw(st.sampled_from(["enforce", "enforce", "monitor", "off"]))
+        over = draw(st.sampled_from(["window", "window", "request"]))
+        level = draw(st.sampled_from(["low", "medium", "high"]))
+        history = draw(st.sampled_from(["remove", "block"]))
+        severity = draw(st.sampled_from(["low", "high"]))
+        asked = f"when: {when}, at_least: {level}, over: {over}"
+        rules[name] = f"{asked}, then: {then}, mode: {mode}, in_history: {history}, severity: {severity}"
+    return rules
+
+
+_SCORES = st.sampled_from([0, 200_000, 300_000, 499_999, 500_000, 800_000, 1_000_000])
+
+
+@st.composite
+def _windows(draw: st.DrawFn, failures: bool = True) -> list[Window]:
+    made: list[Window] = []
+    for _ in range(draw(st.integers(0, 3))):
+        bare = Key(draw(st.sampled_from([Channel.USER, Channel.ANSWER])), draw(st.sampled_from(list(Turn))))
+        found: dict[Key, Signal] = {}
+        for _ in range(draw(st.integers(0, 3))):
+            detector = draw(st.sampled_from(sorted(_DETECTORS)))
+            entity = draw(st.sampled_from([None, "EMAIL_ADDRESS", "CN_ID_CARD"]))
+            origin = draw(st.sampled_from([None, Origin.USER, Origin.MODEL]))
+            key = replace(bare, detector=detector, category=_DETECTORS[detector], entity=entity, origin=origin)
+            found[key] = Signal(key, draw(_SCORES), 1)
+        unknown = draw(st.sets(st.sampled_from(sorted(_DETECTORS)), max_size=2)) if failures else set()
+        causes = {name: draw(st.sampled_from([Cause.TIMEOUT, Cause.UNSUPPORTED])) for name in sorted(unknown)}
+        made.append(Window((Signal(bare, 0, 1), *found.values()), tuple(Unknown(n, c) for n, c in causes.items())))
+    return made
+
+
+_PHASES = st.sampled_from(list(Phase))
+_SCOPES = st.sampled_from([Scope(), Scope(route="chat")])
+
+
+@settings(max_examples=400, deadline=None)
+@given(_rules(), _windows(), _PHASES, _SCOPES)
+def test_the_oracle_agrees(rules: dict[str, str], windows: list[Window], phase: Phase, scope: Scope) -> None:
+    made = policy(**rules)
+    outcome = decide(made, phase, scope, windows)
+    assert outcome.action is oracle.action(made, phase, scope, windows)
+    assert outcome.would is oracle.action(made, phase, scope, windows, monitored=True)
+
+
+def _unordered(outcome: Outcome, places: Sequence[int]) -> tuple[object, ...]:
+    fired = {replace(f, window=places[f.window] if f.window >= 0 else -1) for f in outcome.fired}
+    return outcome.action, outcome.would, fired, outcome.unknown, outcome.degraded, outcome.message
+
+
+@settings(max_examples=150, deadline=None)
+@given(_rules(), _windows(), _PHASES, st.randoms(use_true_random=False))
+def test_no_order_matters(rules: dict[str, str], windows: list[Window], phase: Phase, chance: random.Random) -> None:
+    names, places = list(rules), list(range(len(windows)))
+    chance.shuffle(names)
+    chance.shuffle(places)
+    mixed = [
+        Window(tuple(chance.sample(w.signals, len(w.signals))), tuple(chance.sample(w.unknown, len(w.unknown))))
+        for w in (windows[place] for place in places)
+    ]
+    one = decide(policy(**rules), phase, Scope(), windows)
+    other = decide(policy(**{name: rules[name] for name in names}), phase, Scope(), mixed)
+    assert _unordered(one, range(len(windows))) == _unordered(other, places)
+
+
+@settings(max_examples=200, deadline=None)
+@given(_rules(negative=False), _windows(), _PHASES, st.data())
+def test_a_higher_score_never_lowers_the_action_without_none(
+    rules: dict[str, str], windows: list[Window], phase: Phase, data: st.DataObject
+) -> None:
+    made = policy(**rules)
+    def raise_(signal: Signal) -> Signal:
+        return signal if signal.key.detector is None else replace(signal, score=max(signal.score, data.draw(_SCORES)))
+
+    raised = [Window(tuple(raise_(s) for s in w.signals), w.unknown) for w in windows]
+    # A removal from history ranks below the block that it stands for, and a flag on a failure below what the rule would do.
+    before = decide(made, phase, Scope(), windows).action
+    assert decide(made, phase, Scope(), raised).action >= before
+
+
+@settings(max_examples=200, deadline=None)
+@given(_rules(), _windows(), st.sampled_from([Phase.INPUT, Phase.OUTPUT]), st.data())
+def test_a_failure_never_loosens(rules: dict[str, str], windows: list[Window], phase: Phase, data: st.DataObject) -> None:
+    """Kleene: what is decided on an unknown is at least what any answer of the detector would have brought, failing closed."""
+    strict = policy(**rules, head=HEAD_CLOSED)
+    answered: list[Window] = []
+    for w in windows:
+        bare = w.signals[0].key
+        found = [s for s in w.signals if s.key.detector not in {u.detector for u in w.unknown}]
+        for u in w.unknown:
+            if data.draw(st.booleans()):
+                entity = data.draw(st.sampled_from([None, "EMAIL_ADDRESS"])) if u.detector in ("cards", "more") else None
+                key = replace(bare, detector=u.detector, category=_DETECTORS[u.detector], entity=entity)
+                found.append(Signal(key, data.draw(_SCORES), 1))
+        answered.append(Window(tuple(found)))
+    lost = [
+        Window(tuple(s for s in w.signals if s.key.detector not in {u.detector for u in w.unknown}),
+               tuple(Unknown(u.detector, Cause.TIMEOUT) for u in w.unknown))
+        for w in windows
+    ]  # fmt: skip
+    assert decide(strict, phase, Scope(), lost).action >= decide(strict, phase, Scope(), answered).action
+
+
+HEAD_CLOSED = """
+format: 1
+policy: {id: p}
+detectors:
+  cards: {kind: pii, entities: [EMAIL_ADDRESS, CN_ID_CARD]}
+  keys: {kind: secrets}
+  terms: {kind: words, categories: [weapons], lists: [arms], levels: {low: 0.2, medium: 0.5, high: 0.8}}
+  more: {kind: patterns, categories: [personal_data], patterns: [email]}
+word_lists:
+  arms: {words: [bomb]}
+"""
+
+
+def test_a_quiet_window_costs_little() -> None:
+    """Streams decide at every piece: rules that need a finding are not even looked at where there is none."""
+    made = policy(**{f"r{n}": "when: {category: weapons}, then: block" for n in range(50)})
+    looked: list[Fired] = [*decide(made, Phase.OUTPUT, Scope(), [window()]).fired]
+    assert looked == []
+    assert all(rule.needs_finding for rule in made.rules)
+
+
+def test_a_policy_is_a_value() -> None:
+    one, other = policy(r="when: {category: weapons}, then: block"), policy(r="when: {category: weapons}, then: block")
+    assert isinstance(one, Policy)
+    assert one.ref == other.ref
