@@ -217,7 +217,7 @@ class _Scan:
         while walks:
             best: tuple[tuple[int, int, int], Match] | None = None
             for walk in walks:
-                match = walk.next(begin, hold)
+                match = walk.next(begin, hold, best[0] if best is not None else None)
                 if match is not None:
                     rank = (match.start, -match.end, walk.order)
                     if best is None or rank < best[0]:
@@ -280,8 +280,11 @@ class _Walk:
         self.at = scan.start
         self.found: Match | None = None
 
-    def next(self, begin: int, limit: int) -> Match | None:
-        """The first match that begins at or after `begin`, if it begins before `limit`. Both only ever grow."""
+    def next(self, begin: int, limit: int, best: tuple[int, int, int] | None) -> Match | None:
+        """The first match that begins at or after `begin` and before `limit`; both only ever grow.
+
+        None, too, where it could not win against `best` (start, -end, order): checks are what costs.
+        """
         if self.found is not None and self.found.start >= begin:
             return self.found if self.found.start < limit else None
         self.found = None
@@ -298,6 +301,9 @@ class _Walk:
             at = place.to_byte(match.start()) + scan.base + 1
             if at >= limit:
                 break
+            end = at - 1 + len(scan.raw[match.start() : match.end()].decode())
+            if best is not None and (at, -end, self.order) > best:
+                break
             self.found = self._judged(at, match.start(), match.end())
             at += 1
             if self.found is not None:
@@ -308,6 +314,8 @@ class _Walk:
     def _judged(self, start: int, byte: int, end: int) -> Match | None:
         """The match that begins at `start`, if it is a good one. `byte` is where the code point before it begins."""
         scan, one = self.scan, self.one
+        if not scan.leads(one, start):
+            return None
         byte += 1 if scan.narrow else len(scan.tail[self.place.char].encode())
         matched = scan.raw[byte:end].decode()
         if one.capped and len(matched) > one.reach:
@@ -324,8 +332,6 @@ class _Walk:
             return None
         stop = start + hit.length
         if one.after and text[stop : stop + 1] in one.after and stop < len(text):
-            return None
-        if not scan.leads(one, start):
             return None
         return Match(start, stop, pattern, hit)
 

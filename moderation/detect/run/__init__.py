@@ -1,0 +1,314 @@
+"""Running detectors: guarded, timed, batched, cached. Whatever a detector does, what comes out is findings or Unknown.
+
+One of the two places with a broad except: past it, a detector that failed is a value. Knows no policy and no request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeGuard, TypeVar
+
+from moderation.detect.api import Detector, Local, Scan, Windowed
+from moderation.detect.run.cache import Cache
+from moderation.detect.run.workers import Overloaded, Workers
+from moderation.normalise import Normalised, normalise
+from moderation.sentence import windows
+from moderation.text import Span
+from moderation.verdict import FULL_SCORE, Cause, Finding, Unknown
+
+INLINE_LENGTH = 4096
+"""Texts of up to so many code points in all are scanned at once by inline detectors: a thread would cost more."""
+_TIMEOUT = 0.3
+_SLOW = 0.001
+_SMALL = 256
+"""Texts shorter than this are scanned again sooner than they are looked up, where the detector is inline."""
+
+T = TypeVar("T")
+Observe = Callable[[str, float, Cause | None], None]
+"""Told of each run: detector, seconds, and the cause where it failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What all detectors said of one text, by window; spans are into the original text."""
+
+    windows: tuple[Span, ...]
+    findings: tuple[tuple[Finding, ...], ...]
+    unknown: tuple[tuple[Unknown, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    text: str
+    plain: Normalised
+    windows: tuple[Span, ...]
+    tenant: str
+    fingerprint: bytes
+
+
+Answer = tuple[Finding, ...] | Unknown
+"""Of one detector about one text, or one window."""
+
+
+class Runner:
+    """The detectors of one policy at work. Used from one event loop."""
+
+    def __init__(
+        self,
+        detectors: Mapping[str, Detector],
+        timeouts: Mapping[str, float],
+        *,
+        inline: frozenset[str] = frozenset(),
+        cache: Cache | None = None,
+        observe: Observe = lambda detector, seconds, cause: None,
+        workers: Workers | None = None,
+    ) -> None:
+        """`timeouts` are in seconds; `inline` names local detectors that are quick on short texts whatever is in them."""
+        self._locals: dict[str, Local] = {}
+        self._windowed: dict[str, Windowed] = {}
+        for name, detector in detectors.items():
+            if _is_local(detector):
+                self._locals[name] = detector
+            elif _is_windowed(detector):
+                self._windowed[name] = detector
+        self._timeouts = dict(timeouts)
+        self.inline = inline & self._locals.keys()
+        self.windowed = frozenset(self._windowed)
+        self._cache = cache if cache is not None else Cache(0)
+        self._observe = observe
+        self._workers = workers if workers is not None else Workers()
+
+    def has(self, detector: str) -> bool:
+        return detector in self._locals or detector in self._windowed
+
+    def behind(self, detector: str) -> int:
+        """How far a local detector looks back."""
+        return self._locals[detector].behind
+
+    def close(self) -> None:
+        self._workers.close()
+
+    def scan_now(self, detector: str, text: str, start: int, final: bool) -> Scan | Unknown:
+        """Have a local detector look at normalised text, here and now. For inline ones, and short texts."""
+        local = self._locals.get(detector)
+        if local is None:
+            return self._unknown(detector, Cause.UNAVAILABLE, 0.0)
+        begun = time.perf_counter()
+        result = _scan(local, text, start, final)
+        seconds = time.perf_counter() - begun
+        if isinstance(result, Unknown) or seconds > _SLOW:
+            # The usual look at a chunk takes microseconds, and counting it would take as long.
+            self._observe(detector, seconds, result.cause if isinstance(result, Unknown) else None)
+        return result
+
+    async def scan(self, detector: str, text: str, start: int, final: bool) -> Scan | Unknown:
+        """The same, off the event loop and with the detector's time-out."""
+        local = self._locals.get(detector)
+        if local is None:
+            return self._unknown(detector, Cause.UNAVAILABLE, 0.0)
+        return await self._run(detector, lambda: _scan(local, text, start, final))
+
+    async def examine(self, texts: Sequence[str], wanted: frozenset[str], tenant: str, window: int) -> tuple[Examined, ...]:
+        """Have whole texts judged by all wanted detectors, each detector once for all of them."""
+        ready = {text: self._ready(text, tenant, window) for text in dict.fromkeys(texts)}
+        names = sorted(wanted)
+        short = sum(map(len, ready)) <= INLINE_LENGTH
+        here = [name for name in names if short and name in self.inline]
+        elsewhere = [name for name in names if name not in here]
+        answers = {name: self._here(name, ready) for name in here}
+        if elsewhere:
+            found = await asyncio.gather(*(self._elsewhere(name, ready) for name in elsewhere))
+            answers.update(zip(elsewhere, found, strict=True))
+        examined = {
+            text: _gathered(one, [(answers[name][text], name in self._windowed) for name in names]) for text, one in ready.items()
+        }
+        return tuple(examined[text] for text in texts)
+
+    # ---- one detector, many texts --------------------------------------------------------------------------------
+
+    def _ready(self, text: str, tenant: str, window: int) -> _Text:
+        return _Text(text, normalise(text), windows(text, window), tenant, self._cache.fingerprint(tenant, text))
+
+    def _here(self, name: str, ready: Mapping[str, _Text]) -> dict[str, tuple[Answer, ...]]:
+        local = self._locals[name]
+        answers: dict[str, tuple[Answer, ...]] = {}
+        begun = time.perf_counter()
+        cause: Cause | None = None
+        for text, one in ready.items():
+            kept = self._cache.get(one.fingerprint, local.version) if len(text) >= _SMALL else None
+            answer: Answer = kept if kept is not None else _whole(local, one.plain)
+            if isinstance(answer, Unknown):
+                cause = answer.cause
+            elif kept is None and len(text) >= _SMALL:
+                self._cache.put(one.fingerprint, local.version, answer)
+            answers[text] = (answer,)
+        self._observe(name, time.perf_counter() - begun, cause)
+        return answers
+
+    async def _elsewhere(self, name: str, ready: Mapping[str, _Text]) -> dict[str, tuple[Answer, ...]]:
+        if (local := self._locals.get(name)) is not None:
+            version = local.version
+            pieces: dict[str, tuple[bytes, ...]] = {text: (one.fingerprint,) for text, one in ready.items()}
+            jobs: dict[bytes, Normalised | str] = {one.fingerprint: one.plain for one in ready.values()}
+        elif (windowed := self._windowed.get(name)) is not None:
+            version = windowed.version
+            pieces, jobs = self._pieces(ready)
+        else:
+            self._unknown(name, Cause.UNAVAILABLE, 0.0)
+            lost = Unknown(name, Cause.UNAVAILABLE)
+            return dict.fromkeys(ready, (lost,))
+        known: dict[bytes, Answer] = {}
+        for key in jobs:
+            if (kept := self._cache.get(key, version)) is not None:
+                known[key] = kept
+        missing = [key for key in jobs if key not in known]
+        if missing:
+            batch = [jobs[key] for key in missing]
+            found = await self._run(name, lambda: self._judge(name, batch))
+            for at, key in enumerate(missing):
+                answer = found if isinstance(found, Unknown) else found[at]
+                known[key] = answer
+                if not isinstance(answer, Unknown):
+                    self._cache.put(key, version, answer)
+        return {text: tuple(known[key] for key in keys) for text, keys in pieces.items()}
+
+    def _pieces(self, ready: Mapping[str, _Text]) -> tuple[dict[str, tuple[bytes, ...]], dict[bytes, Normalised | str]]:
+        """The windows of all texts, each once, and the keys of each text's windows."""
+        pieces: dict[str, tuple[bytes, ...]] = {}
+        jobs: dict[bytes, Normalised | str] = {}
+        for text, one in ready.items():
+            keys: list[bytes] = []
+            for span in one.windows:
+                piece = text[span.start : span.end]
+                key = one.fingerprint if len(piece) == len(text) else self._cache.fingerprint(one.tenant, piece)
+                keys.append(key)
+                jobs[key] = piece
+            pieces[text] = tuple(keys)
+        return pieces, jobs
+
+    def _judge(self, name: str, batch: Sequence[Normalised | str]) -> Sequence[Answer] | Unknown:
+        """In a thread: a detector's answers, checked; never raises."""
+        if (local := self._locals.get(name)) is not None:
+            return [_whole(local, one) for one in batch if isinstance(one, Normalised)]
+        return _detected(self._windowed[name], [one for one in batch if isinstance(one, str)])
+
+    async def _run(self, name: str, work: Callable[[], T | Unknown]) -> T | Unknown:
+        begun = time.perf_counter()
+        try:
+            result: T | Unknown = await self._workers.run(work, self._timeouts.get(name, _TIMEOUT))
+        except TimeoutError:
+            return self._unknown(name, Cause.TIMEOUT, time.perf_counter() - begun)
+        except Overloaded:
+            return self._unknown(name, Cause.UNAVAILABLE, time.perf_counter() - begun)
+        self._observe(name, time.perf_counter() - begun, result.cause if isinstance(result, Unknown) else None)
+        return result
+
+    def _unknown(self, name: str, cause: Cause, seconds: float) -> Unknown:
+        self._observe(name, seconds, cause)
+        return Unknown(name, cause)
+
+
+def _is_local(detector: Detector) -> TypeGuard[Local]:
+    return hasattr(detector, "scan")
+
+
+def _is_windowed(detector: Detector) -> TypeGuard[Windowed]:
+    return hasattr(detector, "detect")
+
+
+def _gathered(one: _Text, answers: Sequence[tuple[tuple[Answer, ...], bool]]) -> Examined:
+    """All answers about one text, by window. `True` stands beside answers that are by window already."""
+    count = len(one.windows)
+    findings: list[list[Finding]] = [[] for _ in range(count)]
+    unknown: list[list[Unknown]] = [[] for _ in range(count)]
+    if count:
+        ends = [span.end for span in one.windows]
+        for given, by_window in answers:
+            for at, answer in enumerate(given):
+                if isinstance(answer, Unknown):
+                    for number in [at] if by_window else range(count):
+                        unknown[number].append(answer)
+                elif by_window:
+                    begin = one.windows[at].start
+                    findings[at].extend(_moved(finding, begin) for finding in answer)
+                else:
+                    for finding in answer:
+                        span = finding.span
+                        findings[bisect_left(ends, span.end) if span is not None else 0].append(finding)
+    return Examined(one.windows, tuple(tuple(sorted(f, key=_order)) for f in findings), tuple(map(tuple, unknown)))
+
+
+def _moved(finding: Finding, begin: int) -> Finding:
+    span = finding.span
+    return finding if span is None or not begin else replace(finding, span=Span(span.start + begin, span.end + begin))
+
+
+def _order(finding: Finding) -> tuple[int, int, str, str, str]:
+    span = finding.span
+    place = (span.end, span.start) if span is not None else (-1, -1)
+    return (*place, finding.detector, finding.entity or "", finding.name)
+
+
+# ---- the boundary: what a detector does wrong becomes a value here ---------------------------------------------------
+
+
+def _scan(local: Local, text: str, start: int, final: bool) -> Scan | Unknown:
+    try:
+        result: object = local.scan(text, start, final)
+    except (Exception, SystemExit):  # noqa: BLE001 - whatever it is, it must not take the request or its thread with it
+        return Unknown(local.id, Cause.ERROR)
+    if not isinstance(result, Scan) or not isinstance(result.hold, int):
+        return Unknown(local.id, Cause.INVALID)
+    placed = result.hold == len(text) if final else start <= result.hold <= len(text)
+    if placed and (result.findings == () or _are_findings(result.findings, local.id, start, result.hold, spans=True)):
+        return result
+    return Unknown(local.id, Cause.INVALID)
+
+
+def _whole(local: Local, plain: Normalised) -> Answer:
+    """A local detector's findings in a whole text, with original offsets."""
+    result = _scan(local, plain.text, 0, True)
+    if isinstance(result, Unknown) or plain.starts is None:
+        return result if isinstance(result, Unknown) else result.findings
+    return tuple(
+        replace(f, span=plain.original(f.span.start, f.span.end)) for f in result.findings if f.span is not None
+    )
+
+
+def _detected(windowed: Windowed, texts: Sequence[str]) -> Sequence[Answer] | Unknown:
+    try:
+        answers: object = windowed.detect(texts)
+    except (Exception, SystemExit):  # noqa: BLE001 - as above
+        return Unknown(windowed.id, Cause.ERROR)
+    if not isinstance(answers, (list, tuple)) or len(answers) != len(texts):
+        return Unknown(windowed.id, Cause.INVALID)
+    checked: list[Answer] = []
+    for text, answer in zip(texts, answers, strict=True):
+        if isinstance(answer, Unknown):
+            good = answer.detector == windowed.id and isinstance(answer.cause, Cause)
+        else:
+            good = _are_findings(answer, windowed.id, 0, len(text), spans=False)
+        checked.append(answer if good else Unknown(windowed.id, Cause.INVALID))
+    return checked
+
+
+def _are_findings(found: object, detector: str, least: int, most: int, spans: bool) -> bool:
+    """Whether these are findings of this detector, each within the text where `spans` demands or it says where."""
+    if not isinstance(found, tuple):
+        return False
+    for one in found:
+        if not isinstance(one, Finding) or one.detector != detector or type(one.score) is not int:
+            return False
+        if not 0 <= one.score <= FULL_SCORE or not isinstance(one.category, str) or not isinstance(one.name, str):
+            return False
+        span = one.span
+        if span is None:
+            if spans:
+                return False
+        elif not isinstance(span, Span) or not least <= span.start < span.end <= most:
+            return False
+    return True

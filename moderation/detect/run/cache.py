@@ -1,0 +1,66 @@
+"""What detectors said of texts that were judged before, bounded in bytes, without the texts.
+
+A key is an HMAC under a key of this process, over tenant and text, beside the detector's version: nobody can tell from a
+key what was said, nor can one tenant's text answer for another's. Used from one thread. Knows nothing of detectors.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from moderation.verdict import Finding
+
+_ENTRY = 400
+_FINDING = 360
+"""Bytes that an entry and a finding take, about."""
+
+
+class Cache:
+    """Least recently used goes first. A bound of 0 keeps nothing."""
+
+    def __init__(self, bound: int, key: bytes | None = None) -> None:
+        """`bound` is in bytes; `key` is for tests, else it is drawn anew for each process."""
+        self._bound = bound
+        self._key = key if key is not None else secrets.token_bytes(32)
+        self._kept: OrderedDict[tuple[bytes, str], tuple[Finding, ...]] = OrderedDict()
+        self._size = 0
+        self.hits = 0
+        self.misses = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes held, about."""
+        return self._size
+
+    def fingerprint(self, tenant: str, text: str) -> bytes:
+        """What stands for a text of a tenant; also the first half of a key."""
+        owner = tenant.encode("utf-8", "surrogatepass")
+        message = len(owner).to_bytes(4, "big") + owner + text.encode("utf-8", "surrogatepass")
+        return hmac.digest(self._key, message, "sha256")
+
+    def get(self, text: bytes, version: str) -> tuple[Finding, ...] | None:
+        found = self._kept.get((text, version))
+        if found is None:
+            self.misses += 1
+            return None
+        self._kept.move_to_end((text, version))
+        self.hits += 1
+        return found
+
+    def put(self, text: bytes, version: str, findings: Sequence[Finding]) -> None:
+        key = (text, version)
+        if (before := self._kept.pop(key, None)) is not None:
+            self._size -= _weight(before)
+        kept = tuple(findings)
+        self._kept[key] = kept
+        self._size += _weight(kept)
+        while self._size > self._bound and self._kept:
+            _, gone = self._kept.popitem(last=False)
+            self._size -= _weight(gone)
+
+
+def _weight(findings: tuple[Finding, ...]) -> int:
+    return _ENTRY + _FINDING * len(findings)
