@@ -22,7 +22,8 @@ PROMPT = ("Please read the following note and tell me in plain words what it ask
           "we spoke about roses that do not flower, about moss in the lawn, and about whether coffee grounds keep slugs away. "
           "This month a visitor from the botanical garden will show slides of alpine plants, and we would like someone to "
           "bring a projector, someone to make tea.")[:500]
-_SENT_AT = re.compile(rb'"t":([0-9]+)')
+_DELTA = re.compile(rb'"finish_reason":')
+_SENT = re.compile(rb": sent ([0-9,]+)")
 
 
 def request(port: int, stream: bool) -> bytes:
@@ -44,13 +45,14 @@ class Client(asyncio.Protocol):
         self._raw = b""
         self._started = 0
         self._seen = 0
+        self._arrived: list[int] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
 
     def ask(self, raw: bytes) -> asyncio.Future[None]:
         self.answered = asyncio.get_running_loop().create_future()
-        self._raw, self._seen = b"", 0
+        self._raw, self._seen, self._arrived = b"", 0, []
         self._started = monotonic_ns()
         self.transport.write(raw)
         return self.answered
@@ -65,15 +67,19 @@ class Client(asyncio.Protocol):
         if not self._raw.startswith(b"HTTP/1.1 200"):
             self.answered.set_exception(RuntimeError(f"not 200: {self._raw[:300]!r}"))
             return
-        for mark in _SENT_AT.finditer(self._raw, start):
-            if mark.end() > self._seen and mark.end() < len(self._raw):
+        for mark in _DELTA.finditer(self._raw, start):
+            if mark.end() > self._seen:
                 if not self._seen:
                     self.first.append((now - self._started) // 1000)
                 self._seen = mark.end()
-                self.events.append((now - int(mark[1])) // 1000)
+                self._arrived.append(now)
         length = re.search(rb"(?i)\r\ncontent-length: *([0-9]+)", head)
         if len(body) >= int(length[1]) if length else body.endswith(b"0\r\n\r\n"):
             self.whole.append((now - self._started) // 1000)
+            sent = _SENT.search(self._raw)
+            if sent and self._arrived:
+                times = zip(self._arrived, map(int, sent[1].split(b",")), strict=True)
+                self.events += [(arrived - at) // 1000 for arrived, at in times]
             self.answered.set_result(None)
 
     def connection_lost(self, error: Exception | None) -> None:

@@ -1,7 +1,7 @@
 """The benchmark's upstream: an HTTP server that answers chat completions from memory. `python -m bench.upstream PORT GAP_MS`.
 
-A stream has CHUNKS deltas of one word, GAP_MS apart; each carries the monotonic time of its sending in the field `t`, which every
-process of this machine can compare with its own clock.
+A stream has CHUNKS deltas of one word, GAP_MS apart. A comment before [DONE] tells the monotonic time at which each was sent, which
+every process of this machine can compare with its own clock; the deltas themselves look as Qwen's do.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _WHOLE = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 
 _STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream;charset=UTF-8\r\ntransfer-encoding: chunked\r\n\r\n"
 _DELTA = ('data: {"choices":[{"delta":{"content":"%s ","reasoning_content":null},"index":0,"logprobs":null,"finish_reason":%s}],'
           '"object":"chat.completion.chunk","usage":null,"created":1767225600,"system_fingerprint":null,"model":"qwen3.5-plus",'
-          '"id":"chatcmpl-bench","t":%d}\n\n')
+          '"id":"chatcmpl-bench"}\n\n')
 
 
 def _chunk(data: bytes) -> bytes:
@@ -43,6 +43,7 @@ class Conversation(asyncio.Protocol):
         self._gap = gap
         self._received = b""
         self._sent = 0
+        self._times: list[int] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -58,6 +59,7 @@ class Conversation(asyncio.Protocol):
         self._received = b""
         if b'"stream":true' in body.replace(b" ", b""):
             self._sent = 0
+            self._times = []
             self._transport.write(_STREAM)
             self._next()
         else:
@@ -67,11 +69,13 @@ class Conversation(asyncio.Protocol):
         if self._transport.is_closing():
             return
         if self._sent == CHUNKS:
-            self._transport.write(_chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+            times = ",".join(map(str, self._times)).encode()
+            self._transport.write(_chunk(b": sent %b\n\n" % times) + _chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
             return
         self._sent += 1
         word, finish = _WORDS[self._sent % len(_WORDS)], '"stop"' if self._sent == CHUNKS else "null"
-        self._transport.write(_chunk((_DELTA % (word, finish, monotonic_ns())).encode()))
+        self._times.append(monotonic_ns())
+        self._transport.write(_chunk((_DELTA % (word, finish)).encode()))
         asyncio.get_running_loop().call_later(self._gap, self._next)
 
 
