@@ -27,7 +27,7 @@ from moderation.policy.keys import (
 )
 from moderation.policy.lint import lint
 from moderation.policy.lists import word_lists
-from moderation.policy.load import Node, parse
+from moderation.policy.load import Entries, Node, parse, words
 from moderation.policy.model import Hold, Keep, Policy, Regulation, Vocabulary
 from moderation.policy.places import Lines
 from moderation.policy.rules import Known, rules
@@ -75,7 +75,7 @@ def compile_policy(source: bytes, file: str, vocabulary: Vocabulary, read: Calla
         return Compiled(None, faults.sorted())
     fields = Fields(faults)
     top = fields.closed(root, "a policy", TOP, TOP_LATER, need=("format", "policy", "rules"))
-    lines = Lines()
+    lines = Lines(words=frozenset(words(root)))
     frame = _Frame()
     fields.whole(top.get("format"), "format", 1, 1)
     _who(fields, frame, top.get("policy"))
@@ -85,7 +85,7 @@ def compile_policy(source: bytes, file: str, vocabulary: Vocabulary, read: Calla
     lists, files = word_lists(fields, lines, vocabulary, read, top.get("word_lists"))
     specs = detectors(fields, vocabulary, defaults, top.get("detectors"), lists)
     known = Known(specs, messages, regulations, frame.mode)
-    ruled = rules(fields, known, top.get("rules"))
+    ruled = rules(fields, lines, known, top.get("rules"))
     policy = Policy(
         PolicyRef(frame.id, ""), frame.title, frame.owner, frame.review_by, frame.default_language, frame.languages,
         regulations, {name: spec.spec for name, spec in specs.items() if spec.built}, lists, messages,
@@ -169,10 +169,12 @@ def _messages(fields: Fields, lines: Lines, node: Node | None) -> dict[str, Mapp
         texts: dict[str, str] = {}
         for language, text in fields.entries(value, f"the message {shown(key.raw)}"):
             tag = fields.name(language, "a language", LANGUAGE)
-            words = fields.text(text, "a message", 2_000)
-            if tag and words:
-                texts[tag] = words
+            said = fields.text(text, "a message", 2_000)
+            if tag and said:
+                texts[tag] = said
                 lines.texts[(key.raw, tag)] = text.place
+        if name and isinstance(value, Entries) and len(texts) == len(value.entries):
+            lines.whole_messages.add(name)
         if name:
             lines.messages[name] = key.place
             found[name] = texts

@@ -12,7 +12,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[A-Za-z0-9]{2,8}){0,3}")
 DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
 DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[Tt ].*)?")
-YES_NO = frozenset(w for word in ("yes", "no", "on", "off", "y", "n") for w in (word, word.capitalize(), word.upper()))
+YES_NO = frozenset(w for word in ("yes", "no", "on", "off") for w in (word, word.capitalize(), word.upper()))
 """Words that other YAML readers take for true or false. As a text or a name they are written in quotes."""
 
 TOP = {

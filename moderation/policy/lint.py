@@ -23,9 +23,8 @@ _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 def lint(policy: Policy, specs: Mapping[str, Defined], faults: Faults, lines: Lines) -> None:
     """Add every fault that the compiled policy shows. `specs` also holds detectors that this version does not build."""
     readable = not faults.broken
+    _unused(policy, specs, faults, lines, frozenset() if readable else lines.words)
     if readable:
-        # Where something could not be read, what it would have used only looks unused.
-        _unused(policy, specs, faults, lines)
         _cited(policy, faults, lines)
     _messages(policy, faults, lines)
     _languages(policy, specs, faults)
@@ -35,12 +34,13 @@ def lint(policy: Policy, specs: Mapping[str, Defined], faults: Faults, lines: Li
         _failures(rule, used, specs, faults)
         _spans(rule, specs, faults)
         _reach(rule, faults)
-        _covered(rule, faults)
+        if rule.id not in lines.torn:
+            _covered(rule, faults)
         for test in rule.tests if readable else ():
             _possible(policy, test, specs, faults)
 
 
-def _unused(policy: Policy, specs: Mapping[str, Defined], faults: Faults, lines: Lines) -> None:
+def _unused(policy: Policy, specs: Mapping[str, Defined], faults: Faults, lines: Lines, mentioned: frozenset[str]) -> None:
     every = [atom for rule in policy.rules for atom in atoms(rule.when)]
     detectors = {name for atom in every for name in atom.able}
     lists = {name for d in specs.values() for name in d.spec.lists}
@@ -53,14 +53,15 @@ def _unused(policy: Policy, specs: Mapping[str, Defined], faults: Faults, lines:
         ("regulation", lines.regulations, cited),
     ):
         for name, place in defined.items():
-            if name not in used:
+            gives = specs[name].spec.categories if what == "detector" else ()
+            if name not in used and not mentioned & {name, *gives}:
                 faults.add("QP021", place, f"the {what} {shown(name)} is never used. Use it in a rule, or leave it out.")
 
 
 def _messages(policy: Policy, faults: Faults, lines: Lines) -> None:
     for name, texts in policy.messages.items():
         place = lines.messages[name]
-        for language in policy.languages:
+        for language in policy.languages if name in lines.whole_messages else ():
             if language not in texts:
                 worst = language == policy.default_language
                 which = "the default language" if worst else "the language"

@@ -27,12 +27,15 @@ def word_lists(
         what = f"the word list {shown(key.raw)}"
         said = fields.closed(value, what, WORD_LIST)
         terms: list[tuple[str, Place]] = []
+        refused = False
         for one in fields.items(said.get("words"), "words"):
             term = fields.line(one, "a term", MAX_TERM)
+            refused = refused or not term
             if term:
                 terms.append((term, one.place))
         if "file" in said:
             data = _file(fields, read, said["file"])
+            refused = refused or data is None
             if data is not None:
                 files[key.raw] = data
                 path = said["file"]
@@ -42,7 +45,7 @@ def word_lists(
                 fields.fault("QP040", place, f"the term {shown(term)} is empty once it is normalised.")
         if isinstance(value, Entries) and not terms and "words" not in said and "file" not in said:
             fields.fault("QP015", value.place, f"{what} needs 'words' or 'file'.")
-        elif isinstance(value, Entries) and not terms:
+        elif isinstance(value, Entries) and not terms and not refused:
             fields.fault("QP040", value.place, f"{what} has no terms.")
         if len(terms) > MAX_TERMS:
             fields.fault("QP013", value.place, f"{what} has {len(terms)} terms, the most is {MAX_TERMS}.")

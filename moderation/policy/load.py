@@ -7,7 +7,7 @@ deep nesting. Goes on after a fault where it can, so that one pass finds them al
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import yaml
@@ -81,7 +81,10 @@ def parse(source: bytes, faults: Faults, max_bytes: int = MAX_BYTES) -> Node | N
         mark = error.problem_mark or error.context_mark
         place = Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
         problem = error.problem or error.context or "not YAML"
-        faults.add("QP003" if "tab" in problem or "\\t" in problem else "QP002", place, _in_words(problem))
+        if mark and text[mark.index : mark.index + 1] == "\t":
+            faults.add("QP003", place, "a tab. Use spaces.")
+        else:
+            faults.add("QP002", place, _in_words(problem))
     except yaml.YAMLError:
         faults.add("QP002", _first_control(text), "a control character. Leave it out, or write it as an escape in double quotes.")
     builder.look_for_tabs()
@@ -99,6 +102,21 @@ def plain(node: Node) -> object:
             return {key.raw: plain(value) for key, value in node.entries}
         case Broken():
             return None
+
+
+def words(node: Node) -> Iterator[str]:
+    """Every scalar that stands as a value."""
+    match node:
+        case Scalar():
+            yield node.raw
+        case Items():
+            for item in node.items:
+                yield from words(item)
+        case Entries():
+            for _, value in node.entries:
+                yield from words(value)
+        case Broken():
+            return
 
 
 def find(node: Node, path: Sequence[str | int]) -> Place:

@@ -15,4 +15,10 @@ class Lines:
     messages: dict[str, Place] = field(default_factory=dict)
     texts: dict[tuple[str, str], Place] = field(default_factory=dict)
     """Of messages, by id and language."""
+    whole_messages: set[str] = field(default_factory=set)
+    """Messages of which every text could be read."""
     lists: dict[str, Place] = field(default_factory=dict)
+    torn: set[str] = field(default_factory=set)
+    """Rules of whose tests some could not be read."""
+    words: frozenset[str] = frozenset()
+    """Every value in the file: where something could not be read, what stands here counts as used."""

@@ -10,8 +10,9 @@ from moderation.policy.detectors import LEVELS, Defined
 from moderation.policy.faults import Place, listed, meant, shown
 from moderation.policy.fields import Fields
 from moderation.policy.keys import ACTIONS_LATER, AT_LEAST_N, ATOM, GROUPS, LANGUAGE, RULE, RULE_LATER, VALUES
-from moderation.policy.load import Broken, Entries, Node, Scalar
+from moderation.policy.load import Broken, Entries, Items, Node, Scalar
 from moderation.policy.model import RESERVED, Over, Regulation, Rule
+from moderation.policy.places import Lines
 from moderation.policy.tests import read_tests
 from moderation.text import Channel, Origin, Phase, Turn
 from moderation.verdict import Action, Level, Mode, Severity
@@ -44,7 +45,7 @@ class Known:
         return {e for d in self.detectors.values() for e in d.spec.entities}
 
 
-def rules(fields: Fields, known: Known, node: Node | None) -> list[Rule]:
+def rules(fields: Fields, lines: Lines, known: Known, node: Node | None) -> list[Rule]:
     found: dict[str, Rule] = {}
     nodes = fields.items(node, "rules")
     if node is not None and not nodes and not isinstance(node, Broken):
@@ -53,8 +54,8 @@ def rules(fields: Fields, known: Known, node: Node | None) -> list[Rule]:
         fields.fault("QP013", nodes[_MAX_RULES].place, f"more than {_MAX_RULES} rules.")
     names = {
         value.raw
-        for one in nodes if isinstance(one, Entries)
-        for key, value in one.entries if key.raw == "id" and isinstance(value, Scalar)
+        for one in nodes
+        for key, value in _entries(one) if key.raw == "id" and isinstance(value, Scalar)
     }  # fmt: skip
     for one in nodes[:_MAX_RULES]:
         rule = _rule(fields, known, one, names)
@@ -65,8 +66,18 @@ def rules(fields: Fields, known: Known, node: Node | None) -> list[Rule]:
             fields.fault("QP022", rule.place, f"the rule {shown(rule.id)} stands in line {first} already. Give each its own id.")
         elif rule.id in RESERVED:
             fields.fault("QP022", rule.place, f"{shown(rule.id)} is the sidecar's own word; take another id.")
+        if any(key.raw == "tests" and len(_items(value)) > len(rule.tests) for key, value in _entries(one)):
+            lines.torn.add(rule.id)
         found[rule.id] = rule
     return list(found.values())
+
+
+def _entries(node: Node) -> tuple[tuple[Scalar, Node], ...]:
+    return node.entries if isinstance(node, Entries) else ()
+
+
+def _items(node: Node) -> tuple[Node, ...]:
+    return node.items if isinstance(node, Items) else ()
 
 
 def _rule(fields: Fields, known: Known, node: Node, names: set[str]) -> Rule | None:
