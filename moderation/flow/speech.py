@@ -5,8 +5,9 @@ Holds what one stream repeats: its id, model and time, the names of its tool cal
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from moderation.errors import CODES, LogError, Refused, UpstreamError
 from moderation.flow.streaming import Heard
@@ -14,12 +15,52 @@ from moderation.stream.plan import TapeName
 from moderation.text import Channel
 from moderation.wire.answers import Head, blocked_stream, error_frame, estimate_tokens, head, usage_frame
 from moderation.wire.arguments import argument_texts, read_arguments, rebuild_arguments
-from moderation.wire.body import parse
+from moderation.wire.body import locate, parse
 from moderation.wire.chunks import Piece, TapeId, read_chunk, rewrite_frame
 from moderation.wire.leaves import editable
 from moderation.wire.sse import Event, Splitter
 
 _QUIET = Heard()
+_MOST_MOULDS = 64
+"""So many moulds may be made for one stream: where no frame is like the one before, making them costs more than they save."""
+_NOT_PLAIN = re.compile(rb'["\\\x00-\x1f]')
+
+
+class Mould(NamedTuple):
+    """A frame with a hole where its one text stood. Most frames of a stream differ in nothing else, and need no JSON parser."""
+
+    before: bytes
+    """Up to and with the quote that opens the text's literal."""
+    after: bytes
+    tape: TapeId
+    path: str
+    choices: tuple[int, ...]
+
+    def text(self, raw: bytes) -> str | None:
+        """The text of a frame from this mould, None for any other frame.
+
+        INVARIANT: what stands in the hole has no quote, backslash or control character, so it is a whole literal, and reading the
+        frame as JSON would give the very same text.
+        """
+        before, after = self.before, self.after
+        if not raw.startswith(before) or not raw.endswith(after) or len(raw) <= len(before) + len(after):
+            return None
+        middle = raw[len(before) : -len(after)]
+        if _NOT_PLAIN.search(middle):
+            return None
+        try:
+            return middle.decode()
+        except UnicodeDecodeError:
+            return None
+
+
+def mould(raw: bytes, data: bytes, piece: Piece, choices: tuple[int, ...]) -> Mould | None:
+    """The mould of a frame with one piece; None where its literal cannot be told from the rest."""
+    at = raw.find(data)
+    place = locate(data, [piece.path]).get(piece.path)
+    if at < 0 or place is None or data[place[0] : place[0] + 1] != b'"':
+        return None
+    return Mould(raw[: at + place[0] + 1], raw[at + place[1] - 1 :], piece.tape, piece.path, choices)
 
 
 class OpenAISpeech:
@@ -36,6 +77,8 @@ class OpenAISpeech:
         self._usage: Mapping[str, Any] | None = None
         self._calls: dict[tuple[int, str], str] = {}
         self._begun: set[int] = set()
+        self._mould: Mould | None = None
+        self._moulds = 0
         self._said = 0
 
     def split(self, chunk: bytes) -> Sequence[bytes]:
@@ -45,6 +88,13 @@ class OpenAISpeech:
         return self._splitter.rest()
 
     def read(self, raw: bytes) -> Heard:
+        mould = self._mould
+        if mould is not None and (text := mould.text(raw)):
+            self._said += len(text)
+            return Heard((Piece(mould.tape, text, mould.path),), (), mould.choices)
+        return self._read(raw)
+
+    def _read(self, raw: bytes) -> Heard:
         data = Event.parse(raw).data
         if data is None:
             return _QUIET
@@ -68,8 +118,10 @@ class OpenAISpeech:
         self._begun.update(chunk.choices)
         for piece in chunk.pieces:
             self._said += len(piece.text)
-        pieces: tuple[Piece, ...] = chunk.pieces
-        return Heard(pieces, chunk.finished, chunk.choices)
+        if self._moulds < _MOST_MOULDS and len(chunk.pieces) == 1 and not (chunk.finished or chunk.calls or chunk.usage):
+            self._moulds += 1
+            self._mould = mould(raw, data, chunk.pieces[0], chunk.choices)
+        return Heard(chunk.pieces, chunk.finished, chunk.choices)
 
     def tool(self, tape: TapeName) -> str | None:
         if tape.channel is not Channel.TOOL_CALL:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from moderation.act import Names
 from moderation.audit.record import RecordTooLarge
@@ -60,8 +60,7 @@ class Speech(Protocol):
     def usage(self) -> tuple[int, int] | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(NamedTuple):
     """One event: what it adds to which tapes, which choices it ends and touches; or the end, or an error."""
 
     pieces: Sequence[Piece] = ()

@@ -25,7 +25,7 @@ class Frame:
     """With the position in its lane at which each starts."""
     finished: tuple[int, ...]
     """The choices that it ends."""
-    choices: frozenset[int]
+    choices: tuple[int, ...]
     size: int
     """Code points of text."""
     number: int
@@ -51,7 +51,8 @@ class Gate:
         self.waiting += frame.size
         for choice in frame.choices:
             self.choices.setdefault(choice, frame.number)
-        self.finished.update(frame.finished)
+        if frame.finished:
+            self.finished.update(frame.finished)
 
     def open(self, number: int) -> tuple[int, ...]:
         """The choices that had come by this frame and that the client has not seen end."""
@@ -78,7 +79,10 @@ class Gate:
                 return False
             if not self._whole(frame.finished):
                 return False
-        return all(lane.ready and lane.out >= start + len(piece.text) for lane, start, piece in frame.pieces)
+        for lane, start, piece in frame.pieces:
+            if not lane.ready or lane.out < start + len(piece.text):
+                return False
+        return True
 
     def _overtake(self, commands: list[Command]) -> None:
         held: set[int] = set()
@@ -87,14 +91,14 @@ class Gate:
         ready: list[Frame] = []
         for frame in self._frames:
             lanes = {id(lane) for lane, _, _ in frame.pieces}
-            free = not lanes & held and not frame.choices & (waiting if frame.finished else ended)
+            free = not lanes & held and not (waiting if frame.finished else ended).intersection(frame.choices)
             if (frame.pieces or frame.finished) and free and self._may_go(frame):
                 ready.append(frame)
                 continue
             held |= lanes
-            waiting |= frame.choices
+            waiting.update(frame.choices)
             if frame.finished or not frame.pieces:
-                ended |= frame.choices
+                ended.update(frame.choices)
         if sum(frame.size for frame in ready) >= OVERTAKE:
             gone = {id(frame) for frame in ready}
             for frame in ready:
@@ -112,7 +116,7 @@ class Gate:
         self._send(frame, texts, unfinished and bool(frame.finished), commands)
 
     def _send(self, frame: Frame, texts: Mapping[str, str], unfinished: bool, commands: list[Command]) -> None:
-        if not unfinished:
+        if frame.finished and not unfinished:
             self._sent.update(frame.finished)
         commands.append(Emit(self._rewrite(frame.raw, texts, unfinished) if texts or unfinished else frame.raw))
 
@@ -152,7 +156,3 @@ class Gate:
                     self._emit(frame, commands, unfinished=True)
                 continue
             self._emit(frame, commands)
-
-
-def choices_of(pieces: Sequence[Piece], choices: Sequence[int]) -> frozenset[int]:
-    return frozenset(choices).union(piece.tape.choice for piece in pieces)

@@ -67,6 +67,11 @@ class Lane:
     def text(self, span: Span) -> str:
         return self.tape.text(span.start, span.end)
 
+    def quiet(self) -> bool:
+        """Whether what has settled needs no decision: nothing was found, no window closed, no detector failed."""
+        local = self.reading.patience in (Patience.LOCAL, Patience.NONE_NEEDED)
+        return local and self.minded == len(self.tape.dead) and not self.tape.found and not self.tape.may_close()
+
     def see(self, plan: Plan, finding: Finding) -> Seen:
         """A finding on this tape as decide sees it."""
         return see(self.key, finding, plan.origin(finding, self.text(finding.span) if finding.span else ""))
@@ -90,8 +95,10 @@ class Lane:
 
     def update(self) -> None:
         """How far the text may go out: nothing that is not judged, half a name, or part of a change."""
-        place = self.judged if self.whole else min(self.judged, self.restored)
-        if place > self.out:
+        place = self.judged if self.whole or self.restored >= self.judged else self.restored
+        if place > self.out and not self.pending and not self.changes and not self.tape.found:
+            self.out = place
+        elif place > self.out:
             spans = [*self.pending, *(c.span for c in self.changes if c.span.end < EVERYTHING)]
             self.out = max(self.out, clear(self.tape.clear(place), spans))
 

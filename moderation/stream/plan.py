@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from moderation.act import Change
 from moderation.policy.decide import Patience
@@ -90,9 +90,8 @@ class Inspect:
     whole: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Emit:
-    """Send these bytes to the client."""
+class Emit(NamedTuple):
+    """Send these bytes to the client. A tuple, for a stream makes one for each frame."""
 
     raw: bytes
 

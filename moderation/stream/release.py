@@ -10,7 +10,7 @@ from moderation.detect.api import Scan
 from moderation.judge import Seen, blocker, effect, enforced, shifted, window
 from moderation.policy.decide import Patience
 from moderation.policy.limits import uneditable_window
-from moderation.stream.gate import Frame, Gate, choices_of
+from moderation.stream.gate import Frame, Gate
 from moderation.stream.lane import Item, Lane, clear
 from moderation.stream.plan import Broken, Command, End, Inspect, Judged, Note, Piece, Plan, Stop, TapeName
 from moderation.stream.tape import Look
@@ -68,7 +68,7 @@ class Release:
             if lane not in touched:
                 touched.append(lane)
         self._number += 1
-        self._gate.add(Frame(raw, placed, tuple(finished), choices_of(pieces, choices), size, self._number))
+        self._gate.add(Frame(raw, placed, tuple(finished), tuple(choices), size, self._number))
         ending = self._gate.finished
         if finished:
             touched.extend(
@@ -154,7 +154,10 @@ class Release:
         tape = lane.tape
         lane.restore(self._names, final)
         frontier = tape.frontier()
-        if lane.reading.patience is Patience.WINDOW:
+        if not final and not self._queue and lane.quiet():
+            # By far the most frames: nothing was found, and nothing waits.
+            lane.judged = frontier
+        elif lane.reading.patience is Patience.WINDOW:
             for end in tape.windows(frontier, final):
                 start, lane.begun = lane.begun, end
                 item = Item(lane, end, tape.take(end), [], start, window=True)

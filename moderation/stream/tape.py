@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from moderation.detect.api import Scan
 from moderation.judge import shifted
@@ -23,9 +24,8 @@ _SLACK = 4096
 """Dropped text is given back in steps of this size, so that dropping costs nothing per chunk."""
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """One detector has something new to look at."""
+class Look(NamedTuple):
+    """One detector has something new to look at. A tuple, for a stream makes some for each frame."""
 
     detector: str
     text: str
@@ -111,10 +111,14 @@ class Tape:
     def frontier(self) -> int:
         """Everything before it is settled: no finding crosses it, and every finding that starts before it is known."""
         place = self.end
-        if not self._final:
-            for hold in self._holds.values():
-                place = min(place, self._original(hold))
-        return self.clear(place)
+        if not self._final and self._holds:
+            place = self._original(min(self._holds.values()))
+        return self.clear(place) if self._found else place
+
+    @property
+    def found(self) -> bool:
+        """Whether there are findings that have not been taken."""
+        return bool(self._found)
 
     def clear(self, place: int) -> int:
         """The greatest position at or before `place` that no known finding crosses."""
@@ -138,6 +142,8 @@ class Tape:
     def windows(self, upto: int, final: bool) -> list[int]:
         """The ends of windows that closed at or before `upto`, each handed out once."""
         ends: list[int] = []
+        if not final and not self.may_close():
+            return ends
         while True:
             start, sentence = self._cut
             base = self._base
@@ -149,12 +155,18 @@ class Tape:
             self._cut = (end + base, end + base)
             ends.append(end + base)
 
+    def may_close(self) -> bool:
+        """Whether the open window is long enough to close."""
+        return self.end - self._cut[0] > ANSWER_WINDOW
+
     def text(self, start: int, end: int) -> str:
         """A stretch of the original text; it must not have been dropped (see drop)."""
         return self._text[start - self._base : end - self._base]
 
     def drop(self, before: int) -> None:
         """Nothing before this position will be asked for again."""
+        if len(self._text) < 2 * _SLACK and len(self._norm) < 2 * _SLACK:
+            return
         keep = min(before, self._cut[0], self.frontier(), *(f.span.start for f in self._found if f.span is not None), self.end)
         if keep - self._base >= _SLACK:
             self._text = self._text[keep - self._base :]

@@ -27,7 +27,7 @@ from moderation.flow.streaming import Carrier
 from moderation.metrics import Metrics
 from moderation.text import Scope
 from moderation.wire.answers import Head
-from tests.fakes import Hold, Pause, Step, sse, stream_script
+from tests.fakes import Hold, Pause, Step, ask, sse, stream_script
 from tests.kitchen import POLICY, Kitchen, chunk, frames, said
 
 ID = "11010519491231002X"
@@ -337,15 +337,16 @@ def test_two_choices_and_parallel_calls(tmp_path: Path) -> None:
 
 def test_a_slow_client_holds_the_upstream_back(tmp_path: Path) -> None:
     async def go() -> None:
-        big = [chunk({"content": "plain words. " * 500}) for _ in range(2000)]
+        big = [chunk({"content": "plain words. " * 500}) for _ in range(5000)]
         async with Kitchen(tmp_path, stream_script(*sse(*big, chunk({}, "stop"))), stream_buffer="64KiB") as kitchen:
             body = json.dumps({"messages": [{"role": "user", "content": "hi"}], "stream": True}).encode()
-            reply = await kitchen.send("POST", "/v1/chat/completions", body)
+            fields = [("content-type", "application/json"), ("connection", "close")]
+            reply = await ask(kitchen.port, "POST", "/v1/chat/completions", body, fields, buffer=4096)
             await reply.read_until(b"plain")
             await asyncio.sleep(0.7)
-            assert kitchen.upstream.received[0].written < 9_000_000
-            await reply.read_all()
-            assert frames(reply.body)[-1] == {}
+            # What both sockets' kernel buffers take is not ours; the other half of 33 MB has to wait.
+            assert kitchen.upstream.received[0].written < 17_000_000
+            reply.close()
 
     run(go())
 
