@@ -63,7 +63,7 @@ class Sidecar:
         async def tell(message: dict[str, object]) -> None:
             nonlocal started
             started = started or message["type"] == "http.response.start"
-            await send(message)  # type: ignore[arg-type]
+            await send(message)
 
         try:
             await self._route(scope, receive, tell, request_id)  # type: ignore[arg-type]

@@ -72,7 +72,7 @@ class Kitchen:
             server_header=False, date_header=False,
         ))
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
-        while not self._server.started:
+        while not self._server.started:  # noqa: ASYNC110 - uvicorn has a flag, no event
             await asyncio.sleep(0.002)
         return self
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 
 from moderation.act import Names
 from moderation.detect.api import Local, Scan
-from moderation.judge import Key
 from moderation.normalise import normalise
 from moderation.policy.decide import Patience
 from moderation.sentence import ANSWER_WINDOW, windows
@@ -30,13 +29,14 @@ from moderation.stream.plan import (
     TapeName,
 )
 from moderation.stream.release import Release
-from moderation.text import Channel, Origin, Phase, Span
+from moderation.text import Channel, Origin, Phase, Span, Turn
 from moderation.verdict import (
     FULL_SCORE,
     Action,
     Cause,
     Finding,
     Fired,
+    Key,
     Mode,
     Outcome,
     Severity,
@@ -325,6 +325,5 @@ def timeout(detector: str) -> Unknown:
 
 
 def key(tape: Tape = ANSWER) -> Key:
-    from moderation.text import Turn
-
+    """The bare key of a tape."""
     return Key(tape.channel, Turn.NEW)

@@ -12,7 +12,8 @@ from moderation.detect.api import Detector
 from moderation.detect.build import build, vocabulary
 from moderation.detect.patterns import Patterns
 from moderation.detect.pii import Pii
-from moderation.detect.run import Cache, Runner
+from moderation.detect.run import Runner
+from moderation.detect.run.cache import Cache
 from moderation.detect.words import Words
 from moderation.flow.policies import Loaded, PolicyRejected
 from moderation.flow.reading import Active

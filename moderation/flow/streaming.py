@@ -24,7 +24,6 @@ from moderation.stream.plan import Broken, Command, Emit, End, Inspect, Judged, 
 from moderation.stream.release import Release
 from moderation.stream.tape import Look
 from moderation.text import Channel, Origin, Phase, Scope
-from moderation.upstream import Answer
 from moderation.verdict import Edit, Finding, Fired, Outcome, Unknown, Window
 
 DONE = b"[DONE]"
@@ -68,6 +67,15 @@ class Heard(NamedTuple):
     choices: Sequence[int] = ()
     done: bool = False
     error: bool = False
+
+
+class Source(Protocol):
+    """The upstream's answer, as far as a carrier needs it (upstream.Answer)."""
+
+    @property
+    def status(self) -> int: ...
+    async def read(self) -> bytes: ...
+    def close(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -131,7 +139,7 @@ class Plan:
 class Carrier:
     """One streamed answer on its way."""
 
-    upstream: Answer
+    upstream: Source
     decoded: Callable[[bytes], bytes]
     """Takes the content-coding off, chunk by chunk."""
     speech: Speech

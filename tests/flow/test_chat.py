@@ -118,7 +118,7 @@ def test_a_call_in_history_is_removed_as_a_whole(tmp_path: Path) -> None:
 
     async def go() -> None:
         async with Kitchen(tmp_path, json_script(answer("ok"))) as kitchen:
-            turn = [{"role": "user", "content": "buy"}, call, {"role": "tool", "tool_call_id": "c1", "content": "done"},
+            turn: list[dict[str, Any]] = [{"role": "user", "content": "buy"}, call, {"role": "tool", "tool_call_id": "c1", "content": "done"},
                     {"role": "assistant", "content": "Done."}, {"role": "user", "content": "thanks"}]
             reply = await kitchen.chat(turn)
             assert reply.status == 200

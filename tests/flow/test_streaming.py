@@ -37,12 +37,11 @@ REQUEST = "01M85W9RKH0XQ9VZ8W574Q3EE4"
 class Chunks:
     """An upstream's answer that arrives in these chunks, and then ends or breaks."""
 
-    status = 200
-
     def __init__(self, chunks: Sequence[bytes], broken: bool = False) -> None:
         self._chunks = list(chunks)
         self._broken = broken
         self.closed = False
+        self.status = 200
 
     async def read(self) -> bytes:
         if self._chunks:
