@@ -1,6 +1,6 @@
 """The benchmark's upstream: an HTTP server that answers chat completions from memory. `python -m bench.upstream PORT GAP_MS`.
 
-A stream has CHUNKS deltas of one word, GAP_MS apart. A comment before [DONE] tells the monotonic time at which each was sent, which
+A stream has CHUNKS deltas of one word, GAP_MS apart. A comment before [DONE] tells the monotonic time of each, which
 every process of this machine can compare with its own clock; the deltas themselves look as Qwen's do.
 """
 
