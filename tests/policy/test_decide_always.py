@@ -61,7 +61,7 @@ def _depth(text: str) -> int:
 
 
 @st.composite
-def _rules(draw: st.DrawFn, negative: bool = True) -> dict[str, str]:
+def rule_sets(draw: st.DrawFn, negative: bool = True) -> dict[str, str]:
     rules: dict[str, str] = {}
     for name in ("a", "b", "c")[: draw(st.integers(1, 3))]:
         when = draw(_conditions(negative))
@@ -83,7 +83,7 @@ _SCORES = st.sampled_from([0, 200_000, 300_000, 499_999, 500_000, 800_000, 1_000
 
 
 @st.composite
-def _windows(draw: st.DrawFn, failures: bool = True) -> list[Window]:
+def window_lists(draw: st.DrawFn, failures: bool = True) -> list[Window]:
     made: list[Window] = []
     for _ in range(draw(st.integers(0, 3))):
         bare = Key(draw(st.sampled_from([Channel.USER, Channel.ANSWER])), draw(st.sampled_from(list(Turn))))
@@ -105,7 +105,7 @@ _SCOPES = st.sampled_from([Scope(), Scope(route="chat")])
 
 
 @settings(max_examples=400, deadline=None)
-@given(_rules(), _windows(), _PHASES, _SCOPES)
+@given(rule_sets(), window_lists(), _PHASES, _SCOPES)
 def test_the_oracle_agrees(rules: dict[str, str], windows: list[Window], phase: Phase, scope: Scope) -> None:
     made = policy(**rules)
     outcome = decide(made, phase, scope, windows)
@@ -119,7 +119,7 @@ def _unordered(outcome: Outcome, places: Sequence[int]) -> tuple[object, ...]:
 
 
 @settings(max_examples=150, deadline=None)
-@given(_rules(), _windows(), _PHASES, st.randoms(use_true_random=False))
+@given(rule_sets(), window_lists(), _PHASES, st.randoms(use_true_random=False))
 def test_no_order_matters(rules: dict[str, str], windows: list[Window], phase: Phase, chance: random.Random) -> None:
     names, places = list(rules), list(range(len(windows)))
     chance.shuffle(names)
@@ -134,7 +134,7 @@ def test_no_order_matters(rules: dict[str, str], windows: list[Window], phase: P
 
 
 @settings(max_examples=200, deadline=None)
-@given(_rules(negative=False), _windows(), _PHASES, st.data())
+@given(rule_sets(negative=False), window_lists(), _PHASES, st.data())
 def test_a_higher_score_never_lowers_the_action_without_none(
     rules: dict[str, str], windows: list[Window], phase: Phase, data: st.DataObject
 ) -> None:
@@ -149,7 +149,7 @@ def test_a_higher_score_never_lowers_the_action_without_none(
 
 
 @settings(max_examples=200, deadline=None)
-@given(_rules(), _windows(), st.sampled_from([Phase.INPUT, Phase.OUTPUT]), st.data())
+@given(rule_sets(), window_lists(), st.sampled_from([Phase.INPUT, Phase.OUTPUT]), st.data())
 def test_a_failure_never_loosens(rules: dict[str, str], windows: list[Window], phase: Phase, data: st.DataObject) -> None:
     """Kleene: what is decided on an unknown is at least what any answer of the detector would have brought, failing closed."""
     strict = policy(**rules, head=HEAD_CLOSED)

@@ -270,7 +270,7 @@ CHANGES: dict[str, tuple[list[tuple[str, str]], tuple[int, int]]] = {
 }  # fmt: skip
 
 
-def _changed(row: Row) -> str:
+def changed(row: Row) -> str:
     text = GOOD.lstrip("\n")
     for old, new in CHANGES[row.note][0] if row.note in CHANGES else [(row.old, row.new)]:
         if old:
@@ -288,7 +288,7 @@ def test_the_good_policy_has_no_fault() -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=[f"{row.code}: {row.note}" for row in ROWS])
 def test_the_fault_alone(row: Row) -> None:
-    faults = compiled(_changed(row), dict(row.files)).faults
+    faults = compiled(changed(row), dict(row.files)).faults
     at = CHANGES[row.note][1] if row.note in CHANGES else row.at
     told = [f for f in faults if f.code == row.code]
     assert [(f.line, f.column, f.level) for f in told] == [(*at, row.grade)], "\n".join(map(str, faults))
