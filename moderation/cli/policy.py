@@ -56,7 +56,7 @@ def _test(args: argparse.Namespace) -> int:
 
     found, path = _compiled(args.file)
     policy = found.usable()
-    wanted = args.run
+    wanted = args.only
     examiner = _Examiner()
     try:
         results = run(
@@ -160,7 +160,7 @@ VERBS = (
     ), _check),
     Verb(("policy", "test"), "run the tests that stand in a policy; exit 1 where one fails, or where there is none", (
         _FILE,
-        Argument(("--run",), {"metavar": "PAT", "help": "only tests whose RULE/NAME holds PAT (`*` and `?` are wildcards)"}),
+        Argument(("--run",), {"dest": "only", "metavar": "PAT", "help": "only tests whose RULE/NAME holds PAT (`*` and `?` are wildcards)"}),
         _JSON,
     ), _test),
     Verb(("policy", "schema"), "the JSON Schema of policy files, with the names of all patterns", (_JSON,), _schema),
