@@ -98,8 +98,8 @@ class House:
             await log.close()
             raise
         upstreams = Upstreams(config)
-        ledger = Ledger(log, log.fingerprint_key, os.urandom, __version__)
-        chat = Chat(config, ledger, metrics, upstreams, lambda: int(time.time()))
+        ledger = Ledger(log, log.fingerprint_key, os.urandom, __version__, lambda kind: metrics.add("log_leaves", kind))
+        chat = Chat(config, ledger, metrics, upstreams, lambda: int(time.time()), time.monotonic)
         desk = Desk(config, policies, ledger, metrics, lambda: log.latched, lambda: sidecar.draining, PAGES)
         sidecar = Sidecar(config, chat, desk, metrics, upstreams, new_id, say)
         return cls(config, log, metrics, policies, loader, upstreams, sidecar, say)

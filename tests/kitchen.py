@@ -42,6 +42,7 @@ class Kitchen:
         make: Callable[[Policy], Mapping[str, Detector]] = build,
         origin: bool = False,
         log: Callable[[House], None] = lambda house: None,
+        check: bool = True,
         **settings: str,
     ) -> None:
         self.upstream = FakeUpstream(*scripts)
@@ -52,6 +53,8 @@ class Kitchen:
         self._origin = origin
         self._settings = settings
         self._prepare = log
+        self._check = check
+        """Whether the log must be whole at the end, and every decision in it be decided alike again."""
         self.metrics = Metrics()
 
     async def __aenter__(self) -> Self:
@@ -81,6 +84,11 @@ class Kitchen:
         await self._serving
         await self.house.close()
         await self.upstream.__aexit__(kind, error, trace)
+        if self._check and error is None:
+            report = self.verify()
+            assert report.exit_code == 0, report.faults
+            replayed = self.replayed()
+            assert (replayed.different, dict(replayed.not_replayable)) == ([], {})
 
     @property
     def data(self) -> Path:

@@ -15,6 +15,7 @@ from moderation.audit import record
 from moderation.audit.record import RecordTooLarge
 from moderation.config import Config
 from moderation.errors import CODES, LogError, Refused, UpstreamError
+from moderation.flow import saying
 from moderation.flow.editing import edited, logged
 from moderation.flow.http import JSON, ClientGone, Headers, Receive, Scope, Send, header, read_body, respond, upstream_decoder
 from moderation.flow.ledger import Entry, Ledger
@@ -29,10 +30,8 @@ from moderation.stream.plan import Note
 from moderation.text import Conversation, Phase
 from moderation.text import Scope as Place
 from moderation.upstream import Answer, Upstream, forwardable
-from moderation.verdict import Action, Fired, Mode
+from moderation.verdict import Fired
 from moderation.wire import answers, body, openai
-
-_OURS = (b"x-request-id", b"x-upstream-request-id", b"x-moderation-decision", b"x-moderation-action", b"x-moderation-degraded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +44,8 @@ class Chat:
     upstream: Callable[[Route], Upstream]
     now: Callable[[], int]
     """Seconds since 1970, for the `created` of what we say ourselves."""
+    clock: Callable[[], float]
+    """Monotonic seconds, for the metrics."""
 
     async def handle(
         self,
@@ -81,22 +82,32 @@ class _Call:
         self._chat, self._scope, self._receive, self._send = chat, scope, receive, send
         self._id, self._route, self._client, self._path, self._active = request_id, route, client, path, active
         self._entry: Entry | None = None
+        self._read_at = 0.0
         self._started = False
         self._gone = False
+        self._outcome = "answered"
+        """How it ended, for the metrics."""
 
     async def run(self) -> None:
         try:
             await self._run()
         except Refused as error:
+            self._outcome = "failed" if isinstance(error, UpstreamError) else "refused"
+            if isinstance(error, UpstreamError):
+                self._chat.metrics.add("upstream_errors", error.code)
             await self._refuse(error.code, error.message)
         except LogError:
+            self._outcome = "failed"
             await self._refuse("audit_unavailable", CODES["audit_unavailable"].meaning)
         except ClientGone:
-            return
+            self._outcome = "cancelled"
         except asyncio.CancelledError:
+            self._outcome = "cancelled"
             await self._end("client_gone" if self._gone else "interrupted")
             if not self._gone:
                 raise
+        finally:
+            self._chat.metrics.add("requests", self._route.name, self._outcome)
 
     async def _end(self, outcome: str) -> None:
         """The last word in the log about a call that was cut off."""
@@ -108,6 +119,7 @@ class _Call:
         chat = self._chat
         headers: Headers = self._scope["headers"]
         raw = await read_body(self._receive, headers, chat.config.max_body)
+        self._read_at = chat.clock()
         request = body.parse(raw)
         conversation = openai.read_request(request)
         watcher = asyncio.create_task(self._watch(asyncio.current_task()))
@@ -133,6 +145,7 @@ class _Call:
         verdict, entry = await self._decide(conversation, place, request)
         self._entry = entry
         if verdict.blocked is not None:
+            self._outcome = "blocked"
             entry.close("blocked")
             await entry.write()
             await self._block(verdict, request)
@@ -196,8 +209,13 @@ class _Call:
         kept.append((b"accept-encoding", b"identity"))
         if self._route.upstream_key is not None:
             kept.append((b"authorization", b"Bearer " + self._route.upstream_key.encode()))
+        chat = self._chat
+        sent_at = chat.clock()
+        chat.metrics.observe("added_seconds", sent_at - self._read_at)
         try:
-            return await self._chat.upstream(self._route).send("POST", path, kept, raw)
+            answer = await chat.upstream(self._route).send("POST", path, kept, raw)
+            chat.metrics.observe("upstream_first_byte_seconds", chat.clock() - sent_at)
+            return answer
         except UpstreamError:
             await self._fail_upstream(None)
             raise
@@ -229,9 +247,11 @@ class _Call:
             raise UpstreamError(error.code if isinstance(error, UpstreamError) else "upstream_invalid", message) from None
         if answer.status != 200 or openai.is_error(value):
             assert self._entry is not None
+            self._outcome = "failed"
             self._entry.close("upstream_error", upstream_status=answer.status, upstream_id=_upstream_id(answer))
             await self._entry.write()
-            await self._reply(answer.status, self._head(answer, decoder.active), raw, verdict.action.word, verdict.degraded)
+            head = saying.head(answer.headers, decoder.active)
+            await self._reply(answer.status, head, raw, verdict.action.word, verdict.degraded)
             return
         await self._whole(answer, raw, value, verdict, place, decoder.active)
 
@@ -260,26 +280,27 @@ class _Call:
         )
         await entry.write()
         if verdict.blocked is not None:
+            self._outcome = "blocked"
             raw = answers.blocked_answer(raw, value, self._message(verdict.blocked[1], place, entry.last))
         else:
             raw = edited(raw, verdict, value)
         action = max(asked.action, verdict.action)
         degraded = asked.degraded or verdict.degraded
-        await self._reply(200, self._head(answer, decoded), raw, action.word, degraded)
+        await self._reply(200, saying.head(answer.headers, decoded), raw, action.word, degraded)
 
     async def _stream(self, answer: Answer, verdict: Verdict, place: Place, request: Any) -> None:
         entry = self._entry
         assert entry is not None
         asked = "\n".join(segment.text for segment in verdict.conversation.segments)
         speech = OpenAISpeech(
-            self._id, self._stand_in(verdict.conversation), include_usage=include_usage(request), asked=asked
+            self._id, self._stand_in(verdict.conversation), include_usage=saying.include_usage(request), asked=asked
         )
         try:
             decoder = upstream_decoder(answer.headers, 1 << 40)
         except UpstreamError:
             await self._fail_upstream(answer.status)
             raise
-        head = [*self._head(answer, decoder.active), *self._marks(verdict.action.word, verdict.degraded)]
+        head = [*saying.head(answer.headers, decoder.active), *self._marks(verdict.action.word, verdict.degraded)]
         await self._start(answer.status, head)
 
         async def out(data: bytes) -> None:
@@ -294,8 +315,15 @@ class _Call:
 
         carrier = Carrier(
             answer, decoder, speech, self._active, place, entry, verdict.names, verdict.supplied, out, message, noted,
+            self._chat.clock,
         )
         await carrier.run()
+        metrics = self._chat.metrics
+        metrics.observe("hold_back_characters", carrier.most_waiting)
+        metrics.observe("hold_back_seconds", carrier.longest_wait)
+        if carrier.failed is not None:
+            metrics.add("upstream_errors", carrier.failed)
+        self._outcome = {"completed": "answered", "blocked": "blocked"}.get(carrier.outcome, "failed")
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     # ---- what we say ---------------------------------------------------------------------------------------------
@@ -309,51 +337,20 @@ class _Call:
         phase, rule = verdict.blocked
         decision = next(f"{self._id}.{n}" for n, r in enumerate(verdict.rulings) if r.phase is phase)
         message = self._message(rule, self._entry.scope, decision)
-        blocking = {f.rule for r in verdict.rulings if r.phase is phase for f in r.outcome.fired if is_block(f)}
-        note = answers.Blocked(decision, phase.value, tuple(sorted(blocking)))
         config = self._chat.config
         if config.block_as == "completion":
-            await self._block_kindly(verdict, request, message)
-            return
-        raw = answers.error_body(config.block_code, message, self._id, note)
-        await self._reply(400, [JSON, (b"x-should-retry", b"false")], raw, "block", verdict.degraded)
-
-    async def _block_kindly(self, verdict: Verdict, request: Any, message: str) -> None:
-        """A block as a normal completion that says the policy's message."""
-        stream = self._stand_in(verdict.conversation)
-        if not verdict.conversation.stream:
-            raw = answers.completion_body(stream.id, stream.created, stream.model, message, self._id)
-            await self._reply(200, [JSON], raw, "block", verdict.degraded)
-            return
-        usage = b""
-        if include_usage(request):
-            usage = answers.usage_frame(stream, None)
-        raw = answers.blocked_stream(stream, 0, message, [0], role=True, usage=usage)
-        await self._reply(200, [(b"content-type", b"text/event-stream")], raw, "block", verdict.degraded)
+            status, headers, raw = saying.completion(verdict, self._stand_in(verdict.conversation), message, request, self._id)
+        else:
+            status, headers, raw = saying.error(verdict, decision, message, config.block_code, self._id)
+        await self._reply(status, headers, raw, "block", verdict.degraded)
 
     def _stand_in(self, conversation: Conversation) -> answers.Head:
         """What a stream or completion says of itself where the upstream has said nothing."""
         return answers.Head(f"chatcmpl-{self._id}", self._chat.now(), conversation.model or "unknown")
 
-    def _head(self, answer: Answer, decoded: bool) -> Headers:
-        """The upstream's headers as they go on: our names are ours, and its request id has a name of its own."""
-        kept: Headers = []
-        for name, value in answer.headers:
-            lower = name.lower()
-            if lower == b"x-request-id":
-                kept.append((b"x-upstream-request-id", value))
-            elif lower not in _OURS and not (lower == b"content-encoding" and decoded):
-                kept.append((lower, value))
-        return kept
-
     def _marks(self, action: str, degraded: bool) -> Headers:
         assert self._entry is not None
-        marks = [
-            (b"x-request-id", self._id.encode()),
-            (b"x-moderation-decision", self._entry.last.encode()),
-            (b"x-moderation-action", action.encode()),
-        ]
-        return [*marks, (b"x-moderation-degraded", b"true")] if degraded else marks
+        return saying.marks(self._id, self._entry.last, action, degraded)
 
     async def _reply(self, status: int, headers: Headers, raw: bytes, action: str, degraded: bool) -> None:
         self._started = True
@@ -373,16 +370,6 @@ class _Call:
         if not known.retry:
             headers.append((b"x-should-retry", b"false"))
         await respond(self._send, known.status, headers, answers.error_body(code, message, self._id))
-
-
-def include_usage(request: Any) -> bool:
-    """Whether a stream's usage was asked for."""
-    options = request.get("stream_options")
-    return isinstance(options, dict) and options.get("include_usage") is True
-
-
-def is_block(fired: Fired) -> bool:
-    return fired.mode is Mode.ENFORCE and fired.action is Action.BLOCK
 
 
 def _upstream_id(answer: Answer) -> str | None:

@@ -152,10 +152,19 @@ class Carrier:
     message: Callable[[Fired, str], str]
     """The text for the user, by the rule that blocks and the decision's id."""
     noted: Callable[[Note], None]
+    clock: Callable[[], float]
+    """Monotonic seconds."""
     most_held: int = 4_000_000
     chunks: int = 0
     outcome: str = ""
     """How it ended, in the words of the log's `close`."""
+    failed: str | None = None
+    """The code of the upstream's failure, if it failed."""
+    most_waiting: int = 0
+    """The most code points that waited here at once."""
+    longest_wait: float = 0.0
+    """The longest that text waited here, in seconds."""
+    _waiting_since: float | None = None
     _failure: bytes = b""
     """The frame that ends a stream which the upstream did not end."""
     _jobs: dict[asyncio.Task[list[Judged]], int] = field(default_factory=dict)
@@ -167,6 +176,7 @@ class Carrier:
         try:
             await self._carry(release)
         except UpstreamError as error:
+            self.failed = error.code
             self.upstream.close()
             if not release.ended():
                 await self._break_off(release, self.speech.failed(error))
@@ -203,8 +213,21 @@ class Carrier:
                     break
             if commands:
                 await self._obey(release, commands)
+            self._watch(release.waiting)
             if not chunk:
                 raise UpstreamError("upstream_interrupted", "the upstream's stream ended without [DONE]")
+
+    def _watch(self, waiting: int) -> None:
+        """Keep account of what is held back."""
+        if waiting:
+            self.most_waiting = max(self.most_waiting, waiting)
+            if self._waiting_since is None:
+                self._waiting_since = self.clock()
+                return
+        if self._waiting_since is not None:
+            self.longest_wait = max(self.longest_wait, self.clock() - self._waiting_since)
+            if not waiting:
+                self._waiting_since = None
 
     def _last(self) -> Sequence[bytes]:
         """The event at the very end, which no blank line ends."""

@@ -44,6 +44,11 @@ class Release:
         self._complete = False
         self.over = False
 
+    @property
+    def waiting(self) -> int:
+        """Code points that are held back."""
+        return self._gate.waiting
+
     def ended(self) -> bool:
         """Nothing more will come out."""
         return self.over
