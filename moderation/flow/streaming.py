@@ -26,7 +26,8 @@ from moderation.stream.tape import Look
 from moderation.text import Channel, Origin, Phase, Scope
 from moderation.verdict import Edit, Finding, Fired, Outcome, Unknown, Window
 
-DONE = b"[DONE]"
+_SHORT = 8192
+"""Code points that a detector which is quick may look at in the event loop."""
 
 
 class Speech(Protocol):
@@ -208,7 +209,9 @@ class Carrier:
                         await self._break_off(release, raw)
                     return
                 self.chunks += 1
-                commands.extend(await self._look(release, release.feed(raw, heard.pieces, heard.finished, heard.choices)))
+                looks = release.feed(raw, heard.pieces, heard.finished, heard.choices)
+                made = self._look_now(release, looks)
+                commands.extend(await self._look(release, looks) if made is None else made)
                 if release.ended():
                     break
             if commands:
@@ -262,12 +265,21 @@ class Carrier:
             job = self._jobs.pop(task)
             await self._obey(release, release.answer(job, task.result()))
 
+    def _look_now(self, release: Release, looks: Sequence[Look]) -> list[Command] | None:
+        """Have the local detectors look, here and now; None where one of them needs a thread."""
+        runner = self.active.runner
+        inline, scan = runner.inline, runner.scan_now
+        for look in looks:
+            if look.detector not in inline or len(look.text) > _SHORT:
+                return None
+        return release.settle([scan(look.detector, look.text, look.start, look.final) for look in looks])
+
     async def _look(self, release: Release, looks: Sequence[Look]) -> list[Command]:
         """Have the local detectors look, here where they are fast, elsewhere where they are not."""
         runner = self.active.runner
         results: list[Scan | Unknown] = []
         for look in looks:
-            if look.detector in runner.inline and len(look.text) <= 8192:
+            if look.detector in runner.inline and len(look.text) <= _SHORT:
                 results.append(runner.scan_now(look.detector, look.text, look.start, look.final))
             else:
                 results.append(await runner.scan(look.detector, look.text, look.start, look.final))
@@ -275,6 +287,9 @@ class Carrier:
 
     async def _obey(self, release: Release, commands: Sequence[Command]) -> None:
         """Note first, then let out: nothing goes out before what was decided about it is in the log."""
+        if len(commands) == 1 and isinstance(commands[0], Emit):
+            await self.send(commands[0].raw)
+            return
         ends = [c for c in commands if isinstance(c, (Stop, End, Broken))]
         stop = next((c for c in ends if isinstance(c, Stop)), None)
         if stop is not None or any(isinstance(c, Broken) for c in ends):

@@ -106,14 +106,17 @@ class Gate:
             self._frames = deque(frame for frame in self._frames if id(frame) not in gone)
 
     def _emit(self, frame: Frame, commands: list[Command], unfinished: bool = False) -> None:
+        self.waiting -= frame.size
         texts: dict[str, str] = {}
         for lane, start, piece in frame.pieces:
             if lane.changes:
                 text = cut_piece(piece.text, start, lane.changes)
                 if text != piece.text:
                     texts[piece.path] = text
-        self.waiting -= frame.size
-        self._send(frame, texts, unfinished and bool(frame.finished), commands)
+        if texts or frame.finished:
+            self._send(frame, texts, unfinished and bool(frame.finished), commands)
+        else:
+            commands.append(Emit(frame.raw))
 
     def _send(self, frame: Frame, texts: Mapping[str, str], unfinished: bool, commands: list[Command]) -> None:
         if frame.finished and not unfinished:

@@ -68,9 +68,8 @@ class Lane:
         return self.tape.text(span.start, span.end)
 
     def quiet(self) -> bool:
-        """Whether what has settled needs no decision: nothing was found, no window closed, no detector failed."""
-        local = self.reading.patience in (Patience.LOCAL, Patience.NONE_NEEDED)
-        return local and self.minded == len(self.tape.dead) and not self.tape.found and not self.tape.may_close()
+        """Whether what has settled needs no decision, but where a window closes: nothing was found, no detector failed."""
+        return self.minded == len(self.tape.dead) and not self.tape.found and self.reading.patience is not Patience.WINDOW
 
     def see(self, plan: Plan, finding: Finding) -> Seen:
         """A finding on this tape as decide sees it."""

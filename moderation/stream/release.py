@@ -38,8 +38,7 @@ class Release:
         self._windows: dict[Phase, list[Window]] = {}
         self._interned: dict[Window, Window] = {}
         self._changes: dict[Phase, list[tuple[str, Change]]] = {}
-        self._touched: list[Lane] = []
-        self._looks: list[tuple[Lane, Look]] = []
+        self._touched: list[tuple[Lane, Sequence[Look]]] = []
         self._ended = False
         self._complete = False
         self.over = False
@@ -87,24 +86,23 @@ class Release:
         return self._look([lane for lane in self._lanes.values() if not lane.closed], None)
 
     def _look(self, touched: list[Lane], ending: set[int] | None) -> list[Look]:
-        self._touched = touched
-        self._looks = [
-            (lane, look)
-            for lane in touched
-            if not lane.whole
-            for look in lane.tape.looks(ending is None or lane.id.choice in ending)
+        self._touched = [
+            (lane, () if lane.whole else lane.tape.looks(ending is None or lane.id.choice in ending)) for lane in touched
         ]
-        return [look for _, look in self._looks]
+        if len(touched) == 1:
+            return list(self._touched[0][1])
+        return [look for _, looks in self._touched for look in looks]
 
     def settle(self, results: Sequence[Scan | Unknown]) -> list[Command]:
         """Answer the looks of the last `feed` or `end`, in their order."""
         commands: list[Command] = []
         if self.over:
             return commands
-        for (lane, look), result in zip(self._looks, results, strict=True):
-            lane.tape.seen(look, result)
-        self._looks = []
-        for lane in self._touched:
+        at = 0
+        for lane, looks in self._touched:
+            lane.tape.seen(looks, results[at : at + len(looks)])
+            at += len(looks)
+        for lane, _ in self._touched:
             if lane.closed:
                 return self._break("text after finish_reason", commands)
             self._advance(lane, self._ended or lane.id.choice in self._gate.finished, commands)
@@ -159,11 +157,12 @@ class Release:
         tape = lane.tape
         lane.restore(self._names, final)
         frontier = tape.frontier()
-        if not final and not self._queue and lane.quiet():
-            # By far the most frames: nothing was found, and nothing waits.
+        cuts = tape.windows(frontier, final)
+        if not cuts and not final and not self._queue and lane.quiet():
+            # By far the most frames: nothing was found, no window closed, and nothing waits.
             lane.judged = frontier
         elif lane.reading.patience is Patience.WINDOW:
-            for end in tape.windows(frontier, final):
+            for end in cuts:
                 start, lane.begun = lane.begun, end
                 item = Item(lane, end, tape.take(end), [], start, window=True)
                 if lane.reading.windowed:
@@ -171,7 +170,6 @@ class Release:
                     item.job = self._inspect(item, lane.phase, (text,), lane.reading.windowed, commands)
                 self._put(item)
         else:
-            cuts = tape.windows(frontier, final)
             self._put(Item(lane, frontier, tape.take(frontier), cuts))
         tape.drop(min(lane.judged, lane.restored, lane.begun))
 

@@ -9,7 +9,7 @@ All positions are code points from the start of the tape; text that nothing need
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -82,8 +82,15 @@ class Tape:
                 looks.append(Look(detector, norm[begin - base :], hold - begin, final, begin))
         return looks
 
-    def seen(self, look: Look, result: Scan | Unknown) -> None:
-        """Take in the answer to a look."""
+    def seen(self, looks: Sequence[Look], results: Sequence[Scan | Unknown]) -> None:
+        """Take in the answers to looks."""
+        for look, result in zip(looks, results, strict=True):
+            if type(result) is Scan and not result.findings:
+                self._holds[look.detector] = result.hold + look.base
+            else:
+                self._take_in(look, result)
+
+    def _take_in(self, look: Look, result: Scan | Unknown) -> None:
         if isinstance(result, Unknown):
             if look.detector in self._holds:
                 hold = self._holds.pop(look.detector)

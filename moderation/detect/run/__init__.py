@@ -97,6 +97,10 @@ class Runner:
         local = self._locals.get(detector)
         if local is None:
             return self._unknown(detector, Cause.UNAVAILABLE, 0.0)
+        if len(text) < _SMALL:
+            result = _scan(local, text, start, final)
+            if type(result) is Scan:
+                return result
         begun = time.perf_counter()
         result = _scan(local, text, start, final)
         seconds = time.perf_counter() - begun
