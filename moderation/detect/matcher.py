@@ -294,13 +294,23 @@ class _Walk:
             before = at - 1 - scan.base
             if place.char != before:
                 place.to_char(before, scan.tail)
-            match = self.one.search.search(scan.raw, place.byte)
+            stop = len(scan.raw)
+            if self.one.capped:
+                # An expression without an end may run on to the end of the text, from each place anew; so show it a window
+                # that holds all that a match from the next `reach` places may see, at most four bytes a code point.
+                stop = min(stop, place.byte + 8 * self.one.reach + 8)
+            match = self.one.search.search(scan.raw, place.byte, stop)
             if match is None:
+                if stop < len(scan.raw):
+                    at += self.one.reach
+                    continue
                 at = len(scan.text)
                 break
-            at = place.to_byte(match.start()) + scan.base + 1
+            first, at = at, place.to_byte(match.start()) + scan.base + 1
             if at >= limit:
                 break
+            if stop < len(scan.raw) and at >= first + self.one.reach:
+                continue
             end = at - 1 + len(scan.raw[match.start() : match.end()].decode())
             if best is not None and (at, -end, self.order) > best:
                 break

@@ -113,7 +113,7 @@ def _openai(before: str, match: str, after: str) -> Hit | None:
 
 _QUOTED = r"[\"'\]]{0,2}\s{0,3}(?::=|=>|==?|:|,|是|为)\s{0,3}[\"'`]?"
 _KEY = r"(?:[A-Z0-9]{2,12} ){0,3}PRIVATE KEY(?: BLOCK)?"
-_BODY = r"[A-Za-z0-9+/=\s\\:,.()\-]"
+_BODY = r"(?:[A-Za-z0-9+/=\s\\:,.()]|-[A-Za-z0-9])"
 
 SECRETS: tuple[Pattern, ...] = (
     Pattern(

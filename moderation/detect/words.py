@@ -46,6 +46,20 @@ def fold(text: str) -> str:
     return text.replace("\u0130", "i").replace("\u03a3", "\u03c3").lower().replace("\u03c2", "\u03c3")
 
 
+def _forms(term: str, ignore_case: bool) -> list[str]:
+    """What a term looks like once the text is normalised and folded.
+
+    A capital may have a Latin look-alike where its small letter has none (Cyrillic В and в), so the capitals of a term are
+    a form of their own.
+    """
+    if not ignore_case:
+        return [normalise.normalise(term).text]
+    if term.isascii():
+        return [fold(normalise.normalise(term).text)]
+    cased = (term, term.lower(), term.upper(), term.capitalize(), term.title())
+    return sorted({fold(normalise.normalise(form).text) for form in cased})
+
+
 def joins(char: str) -> bool:
     """Whether a word goes on where two such characters meet."""
     if char < "\u0e00":
@@ -112,14 +126,13 @@ class Words:
             digest.update(repr((one.name, one.whole_word, one.ignore_case)).encode())
             ready = grouped.setdefault((one.whole_word, one.ignore_case), [])
             for term in one.terms:
-                plain = normalise.normalise(term).text
-                plain = fold(plain) if one.ignore_case else plain
-                if not plain.strip():
-                    raise ValueError(f"word list {one.name}: a term says nothing once it is normalised")
-                if len(plain) > MOST_LENGTH:
-                    raise ValueError(f"word list {one.name}: a term is longer than {MOST_LENGTH} characters")
-                ready.append((plain, number))
-                digest.update(plain.encode() + b"\n")
+                for plain in _forms(term, one.ignore_case):
+                    if not plain.strip():
+                        raise ValueError(f"word list {one.name}: a term says nothing once it is normalised")
+                    if len(plain) > MOST_LENGTH:
+                        raise ValueError(f"word list {one.name}: a term is longer than {MOST_LENGTH} characters")
+                    ready.append((plain, number))
+                    digest.update(plain.encode() + b"\n")
         self._version = digest.hexdigest()
         self._groups = [_Group(terms, whole, folded) for (whole, folded), terms in grouped.items() if terms]
         self._folds = any(group.folded for group in self._groups)

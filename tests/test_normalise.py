@@ -1,0 +1,116 @@
+"""One spelling for what looks alike: a table of cases, the way back to original offsets, and piece by piece as in one."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moderation.normalise import Normalised, image, normalise
+from moderation.text import Span
+
+
+@pytest.mark.parametrize(
+    ("text", "plain", "note"),
+    [
+        ("plain ASCII, left\nalone\t.", "plain ASCII, left\nalone\t.", "ASCII"),
+        ("我们今天去公园。かな한국어", "我们今天去公园。かな한국어", "CJK, kana and Hangul stay"),
+        ("ＡＢＣ１２３，．：＠", "ABC123,.:@", "full-width"),
+        ("。｡", "。。", "a Chinese full stop stays one"),
+        ("４１１１", "4111", "full-width digits"),
+        ("٤١١१๑𝟏①²", "41111112", "digits of other scripts and shapes"),
+        ("41\u200b11\u200d\ufeff\u00ad", "4111", "zero-width"),
+        ("\u202eabc\u2066", "abc", "bidi controls"),
+        ("a\U000e0041\U000e0042b", "ab", "tag characters"),
+        ("1\ufe0f\u20e3", "1", "a keycap"),
+        ("a\x01\x08\x7fb", "ab", "control characters"),
+        ("аррӏе РауРаl", "apple PayPal", "Cyrillic look-alikes"),
+        ("Αlρhα", "Alpha", "Greek look-alikes"),
+        ("ꓮꓐ ᴀʙ 𝐀𝓫 🅰🄱", "AB ab Ab AB", "Lisu, small capitals, mathematical, squared"),
+        ("e\u0301a\u0335z\u0336\u20d7", "eaz", "combining marks"),
+        ("éÅñøłđ", "eAnold", "letters with marks and strokes"),
+        ("\u00a0\u3000\u2003", "   ", "spaces"),
+        ("–—−‐－", "-----", "dashes"),
+        ("“a” ‘b’", "\"a\" 'b'", "quotation marks"),
+        ("…", "...", "one becomes three"),
+        ("½㎏㈠", "1/2kg(一)", "compatibility forms"),
+        ("a\0b\ud800c", "a\ufffdb\ufffdc", "what no text should hold"),
+        ("\u2028\u2029", "\n\n", "line separators"),
+        ("Straße ПРИВЕТ", "Straße ПPИBET", "case is kept, and letters that look like no other"),
+    ],
+)
+def test_table(text: str, plain: str, note: str) -> None:
+    assert normalise(text).text == plain, note
+
+
+def spans_back(text: str, part: str) -> str:
+    found = normalise(text)
+    at = found.text.index(part)
+    span = found.original(at, at + len(part))
+    return text[span.start : span.end]
+
+
+@pytest.mark.parametrize(
+    ("text", "part", "original"),
+    [
+        ("x 4\u200b1\u200b11\u200b y", "4111", "4\u200b1\u200b11"),
+        ("卡４１１１，", "4111", "４１１１"),
+        ("a…b", "..", "…"),
+        ("\u200b\u200bab", "ab", "ab"),
+        ("e\u0301f", "e", "e"),
+        ("我的卡号4111", "4111", "4111"),
+    ],
+)
+def test_back_to_the_original(text: str, part: str, original: str) -> None:
+    assert spans_back(text, part) == original
+
+
+def test_same_length_needs_no_map() -> None:
+    assert normalise("卡号：４１１１，谢谢").starts is None
+    assert normalise("卡号:4111").starts is None
+
+
+def test_fast_way_and_slow_way_agree_on_every_code_point_and_an_image_never_changes_again() -> None:
+    for first in range(0, sys.maxunicode + 1, 64):
+        block = "".join(map(chr, range(first, first + 64)))
+        images = "".join(map(image, block))
+        assert normalise(block).text == images, hex(first)
+        assert normalise(images).text == images, hex(first)
+
+
+ODD = st.text(alphabet=st.one_of(st.characters(), st.sampled_from("aé…\u200b４中，\u0301ﬁ㈠\0\ud800")), max_size=20)
+
+
+@given(ODD, ODD)
+def test_pieces_are_normalised_as_the_whole(first: str, second: str) -> None:
+    a, b, both = normalise(first), normalise(second), normalise(first + second)
+    assert both.text == a.text + b.text
+    assert starts(both, 0) == starts(a, 0) + starts(b, len(first))
+
+
+def starts(found: Normalised, shift: int) -> list[int]:
+    return [at + shift for at in (found.starts if found.starts is not None else range(len(found.text)))]
+
+
+@given(ODD)
+def test_result_is_plain_and_maps_into_the_text(text: str) -> None:
+    found = normalise(text)
+    found.text.encode()
+    assert normalise(found.text).text == found.text
+    for at in range(len(found.text)):
+        span = found.original(at, at + 1)
+        assert span == Span(span.start, span.start + 1)
+        assert found.text[at] in image(text[span.start])
+    if found.starts is not None:
+        assert list(found.starts) == sorted(found.starts)
+        assert len(found.starts) == len(found.text)
+
+
+@pytest.mark.parametrize("text", ["ascii text " * 90_000, "我们今天去公园" * 140_000, "卡号：４１１１，" * 120_000, "e\u0301" * 300_000])
+def test_a_million_code_points_take_no_time(text: str) -> None:
+    begun = time.process_time()
+    normalise(text)
+    assert time.process_time() - begun < 2.0
