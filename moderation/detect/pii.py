@@ -177,7 +177,11 @@ class _Presidio:
         return best
 
 
-_NO_PHONE = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}\Z|\d{4}([-/.])\d{1,2}\1\d{1,2}(?:\D|\Z)|\d{1,2}([-/.])\d{1,2}\2\d{4}(?:\D|\Z)")
+_NO_PHONE = re.compile(
+    r"\d{1,3}(?:\.\d{1,3}){3}\Z|\d{4}([-/.])\d{1,2}\1\d{1,2}(?:\D|\Z)|\d{1,2}([-/.])\d{1,2}\2\d{4}(?:\D|\Z)|\d{1,2}\.\d{5,}(?:\D|\Z)"
+)
+"""Addresses, dates and fractions."""
+_JOINED = re.compile(r"[0-9 ()/]*(?:[.\-][0-9()/.\-]*)?")
 _PHONE_WORDS = re.compile(r"(?i)phone|tel\b|tel[:.]|mobile|cell|call|fax|电话|手机|联系方式|致电|座机|热线|传真|whatsapp")
 
 
@@ -204,23 +208,21 @@ class _Phone:
     def __call__(self, before: str, match: str, after: str) -> Hit | None:
         if (before[-1:] in (".", ",") and before[-2:-1].isdigit()) or _NO_PHONE.match(match):
             return None
+        prefixes = _prefixes(match)
         if before.endswith("+"):
-            found = self._length(f"+{match}", None)
-            return Hit(found - 1) if found else None
+            valid = (end for _, end in prefixes if self._length(f"+{match[:end]}", None) == end + 1)
+            return next((Hit(end) for end in valid), None)
         context = _PHONE_WORDS.search(before) is not None
         if match.isdigit() and not context and (self._north_american is None or not self._north_american.fullmatch(match)):
             # Bare digits are far more often something else.
             return None
         sign = "(" if before.endswith("(") else ""
-        best = 0
-        for bare in _prefixes(match):
+        for bare, end in prefixes:
             if self._any.fullmatch(bare):
                 for region, shape in self._shapes:
-                    if shape.fullmatch(bare):
-                        best = max(best, self._length(sign + match, region) - len(sign))
-                if best > 0:
-                    break
-        return Hit(best, 750_000 if context else 400_000) if best > 0 else None
+                    if shape.fullmatch(bare) and self._length(sign + match[:end], region) == end + len(sign):
+                        return Hit(end, 750_000 if context else 400_000)
+        return None
 
     def _length(self, run: str, region: str | None) -> int:
         """How much of a run is a valid number, from its beginning; 0 for nothing."""
@@ -234,10 +236,15 @@ def _compiled(regex: str) -> re2._Regexp:
     return re2.compile(regex)
 
 
-def _prefixes(run: str) -> list[str]:
-    """The bare digits up to each end of a group, longest first."""
-    groups = re.findall(r"[0-9]+", run)
-    return ["".join(groups[:count]) for count in range(len(groups), 0, -1)]
+def _prefixes(run: str) -> list[tuple[str, int]]:
+    """What of a run may be one number, longest first: bare digits and end.
+
+    It ends where a group of digits does; and at the first space behind a hyphen or a point, for what follows there is
+    something else: 415-555-2671 2024.
+    """
+    joined = _JOINED.match(run)
+    ends = [group.end() for group in re.finditer(r"[0-9]+", joined.group() if joined is not None else run)]
+    return [(bare, end) for end in reversed(ends) if 7 <= len(bare := re.sub(r"[^0-9]", "", run[:end])) <= 17]
 
 
 class Pii(Patterns):
