@@ -76,8 +76,7 @@ class FileLoader:
             errors = [fault for fault in found.faults if fault.level is Grade.ERROR]
             raise PolicyRejected([str(f) for f in errors], errors[0].code, _where(errors[0]), digest)
         runner = self.runner(found.policy)
-        named = found.policy.named
-        active = Active(found.policy, runner, generation, named("model"), named("tool"))
+        active = Active.of(found.policy, runner, generation)
         warnings = tuple(str(f) for f in found.faults if f.grade is Grade.WARNING)
         return Loaded(active, archive(found.policy), sources, warnings)
 

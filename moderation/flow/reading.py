@@ -64,6 +64,14 @@ class Active:
     generation: int
     models: frozenset[str] = frozenset()
     tools: frozenset[str] = frozenset()
+    wanted: Mapping[Phase, frozenset[str]] = field(default_factory=dict)
+    """The detectors that each phase needs."""
+
+    @classmethod
+    def of(cls, policy: Policy, runner: Runner, generation: int) -> Active:
+        """With all that can be told from the policy alone."""
+        wanted = {phase: needs(policy, phase) for phase in Phase}
+        return cls(policy, runner, generation, policy.named("model"), policy.named("tool"), wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +202,7 @@ async def _rule(
 ) -> tuple[Ruling, list[int]]:
     """Decide one phase; `owners` tells which segment each window belongs to (-1 for media)."""
     segments = [conversation.segments[i] for i in indexes]
-    wanted = needs(active.policy, phase)
+    wanted = active.wanted[phase]
     size = ANSWER_WINDOW if phase is Phase.OUTPUT else INPUT_WINDOW
     if too_large:
         lost = tuple(Unknown(detector, Cause.TOO_LARGE) for detector in sorted(wanted))

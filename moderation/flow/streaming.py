@@ -17,7 +17,7 @@ from moderation.detect.api import Scan
 from moderation.errors import LogError, UpstreamError
 from moderation.flow.ledger import Entry
 from moderation.flow.reading import Active, category_of, origin_of
-from moderation.policy.decide import Patience, needs, patience
+from moderation.policy.decide import Patience, patience
 from moderation.policy.limits import decide_all
 from moderation.sentence import ANSWER_WINDOW
 from moderation.stream.plan import Broken, Command, Emit, End, Inspect, Judged, Note, Piece, Reading, Stop, TapeName
@@ -95,7 +95,7 @@ class Plan:
         if known is None:
             runner, policy = self.active.runner, self.active.policy
             windowed = runner.windowed
-            wanted = needs(policy, phase)
+            wanted = self.active.wanted[phase]
             local = {name: runner.behind(name) for name in sorted(wanted - windowed)}
             wait = patience(policy, phase, channel, self.scope, windowed)
             known = Reading(wait, local, wanted & windowed)
