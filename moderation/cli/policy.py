@@ -133,7 +133,7 @@ class _Examiner:
         from moderation.metrics import Metrics
 
         self._loader = FileLoader(1 << 20, Metrics())
-        return Active(policy, self._loader.runner(policy), 1, policy.named("model"), policy.named("tool"))
+        return Active.of(policy, self._loader.runner(policy), 1)
 
     def close(self) -> None:
         self._loop.close()
