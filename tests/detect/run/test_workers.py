@@ -1,0 +1,115 @@
+"""Threads that are given up when they do not come back, and never kept waiting for."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from moderation.detect.run.workers import Overloaded, Workers
+
+
+def test_results_come_back_and_threads_are_few() -> None:
+    workers = Workers(threads=2)
+    names: set[int] = set()
+
+    def work(number: int) -> int:
+        names.add(threading.get_ident())
+        time.sleep(0.002)
+        return number * 2
+
+    async def main() -> list[int]:
+        return list(await asyncio.gather(*(workers.run(lambda n=n: work(n), 5.0) for n in range(40))))  # type: ignore[misc]
+
+    assert asyncio.run(main()) == [n * 2 for n in range(40)]
+    assert len(names) == 2
+    workers.close()
+
+
+def test_what_waits_is_given_up_without_having_run() -> None:
+    workers = Workers(threads=1)
+    gate = threading.Event()
+    ran: list[str] = []
+
+    async def main() -> None:
+        first = asyncio.create_task(workers.run(lambda: gate.wait(10), 5.0))
+        await asyncio.sleep(0.02)
+        with pytest.raises(TimeoutError):
+            await workers.run(lambda: ran.append("second"), 0.05)
+        assert workers.lost == 0
+        gate.set()
+        assert await first
+        await workers.run(lambda: ran.append("third"), 5.0)
+
+    asyncio.run(main())
+    assert ran == ["third"]
+    workers.close()
+
+
+def test_too_much_waits() -> None:
+    workers = Workers(threads=1, most_waiting=1)
+    gate = threading.Event()
+
+    async def main() -> None:
+        first = asyncio.create_task(workers.run(lambda: gate.wait(10), 5.0))
+        await asyncio.sleep(0.02)
+        second = asyncio.create_task(workers.run(lambda: "second", 5.0))
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await workers.run(lambda: None, 5.0)
+        gate.set()
+        assert (await first, await second) == (True, "second")
+
+    asyncio.run(main())
+    workers.close()
+
+
+def test_a_cancelled_wait_frees_its_place() -> None:
+    workers = Workers(threads=1)
+    gate = threading.Event()
+
+    async def main() -> None:
+        task = asyncio.create_task(workers.run(lambda: gate.wait(10), 5.0))
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await workers.run(lambda: "next", 5.0) == "next"
+        gate.set()
+
+    asyncio.run(main())
+    workers.close()
+
+
+def test_closed_takes_nothing_more() -> None:
+    workers = Workers()
+    workers.close()
+
+    async def main() -> None:
+        with pytest.raises(Overloaded):
+            await workers.run(lambda: None, 1.0)
+
+    asyncio.run(main())
+
+
+HUNG = """
+import asyncio, time
+from moderation.detect.run.workers import Workers
+async def main():
+    try:
+        await Workers(1).run(lambda: time.sleep(60), 0.05)
+    except TimeoutError:
+        print("over")
+asyncio.run(main())
+"""
+
+
+def test_a_hung_thread_does_not_keep_the_process() -> None:
+    begun = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", HUNG], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.stdout.strip(), done.returncode) == ("over", 0), done.stderr
+    assert time.monotonic() - begun < 10
