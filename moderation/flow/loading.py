@@ -77,7 +77,7 @@ class FileLoader:
             raise PolicyRejected([str(f) for f in errors], errors[0].code, _where(errors[0]), digest)
         runner = self.runner(found.policy)
         active = Active.of(found.policy, runner, generation)
-        warnings = tuple(str(f) for f in found.faults if f.grade is Grade.WARNING)
+        warnings = tuple(str(fault) for fault in found.faults)
         return Loaded(active, archive(found.policy), sources, warnings)
 
     def runner(self, policy: Policy) -> Runner:
