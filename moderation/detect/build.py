@@ -72,9 +72,8 @@ def build(policy: Policy) -> Mapping[str, Detector]:
 
 
 def inline(detectors: Mapping[str, Detector]) -> frozenset[str]:
-    """Those that are quick on a short text whatever is in it: ours, all of them linear. Presidio's are not vouched for."""
-    foreign = {name for name, one in detectors.items() if isinstance(one, pii.Pii) and one.foreign}
-    return frozenset(name for name, one in detectors.items() if isinstance(one, (Patterns, Words))) - foreign
+    """Those that are quick on a short text whatever is in it: all that is built here. Models are not."""
+    return frozenset(name for name, one in detectors.items() if isinstance(one, (Patterns, Words)))
 
 
 def _one(spec: DetectorSpec, policy: Policy) -> Detector:

@@ -104,19 +104,35 @@ class Compiled:
         self.closure = regex.closure(node)
         try:
             self.match = re2.compile(self.body, _options())
-            self.search = re2.compile(f"{self.before}(?:{self.body})", _options())
+            self.search = _find(re2.compile(f"{self.before}(?:{self.body})", _options()))
         except re2.error as error:
             raise regex.BadRegex(f"RE2 refuses it: {_words(error)}", 0) from None
         self.lead = re2.compile(f"(?:{regex.source(regex.parse(pattern.lead))})\\z", _options()) if pattern.lead else None
 
     @cached_property
-    def pending(self) -> re2._Regexp:
-        return re2.compile(f"{self.before}(?:{self.closure})\\z", _options(longest=True))
+    def pending(self) -> Find:
+        return _find(re2.compile(f"{self.before}(?:{self.closure})\\z", _options(longest=True)))
 
 
 def _words(error: re2.error) -> str:
     reason = error.args[0] if error.args else ""
     return reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+
+
+Find = Callable[[bytes, int, int], tuple[int, int]]
+"""Where the first match of an expression in raw[begin:end] is; (-1, -1) where there is none."""
+
+
+def _find(compiled: re2._Regexp) -> Find:
+    """A search without the wrapper's match object, which would take longer than the search on a chunk of a stream."""
+    inner = compiled._regexp.Match
+    anchor = re2._Anchor.UNANCHORED
+
+    def find(raw: bytes, begin: int, end: int) -> tuple[int, int]:
+        span: tuple[int, int] = inner(anchor, raw, begin, end)[0]
+        return span
+
+    return find
 
 
 class _Place:
@@ -180,14 +196,18 @@ class Matcher:
         # One code point more in front: what stands before the first place, or a line's end where nothing does.
         tail = text[start - 1 :] if start else "\n" + text
         raw = tail.encode()
-        led = self._leads is not None and self._leads.search(text[max(0, start - WINDOW) :].encode()) is not None
+        led = False
+        if self._leads is not None:
+            around = text[start - WINDOW :].encode() if start > WINDOW else text.encode()
+            led = self._leads(around, 0, len(around))[0] >= 0
         if not led:
             quick = self._any if final else self._grow
-            found = quick.search(raw) if quick is not None else None
-            if found is None:
+            size = len(raw)
+            begin, end = quick(raw, 0, size) if quick is not None else (-1, -1)
+            if begin < 0:
                 return [], length
-            if not final and found.end() == len(raw):
-                at = length - len(raw[found.start() :].decode()) + 1
+            if not final and end == size:
+                at = length - (size - begin if size == len(tail) else len(raw[begin:].decode())) + 1
                 if length - at <= self._least:
                     return [], at
         return _Scan(self, text, start, tail, raw, led).run(final)
@@ -242,16 +262,14 @@ class _Scan:
             place = min(place, first)
         return place
 
-    def last(self, compiled: re2._Regexp, begin: int) -> int:
+    def last(self, find: Find, begin: int) -> int:
         """Where the first match that ends with the text begins, from `begin` on; the end of the text where there is none."""
         piece = self.tail[begin - 1 - self.base :]
         if not piece:
             return len(self.text)
         raw = piece.encode()
-        match = compiled.search(raw)
-        if match is None:
-            return len(self.text)
-        return begin + len(raw[: match.start()].decode())
+        first, _ = find(raw, 0, len(raw))
+        return len(self.text) if first < 0 else begin + len(raw[:first].decode())
 
     def pending(self, one: Compiled, begin: int) -> int:
         length = len(self.text)
@@ -299,22 +317,22 @@ class _Walk:
                 # An expression without an end may run on to the end of the text, from each place anew; so show it a window
                 # that holds all that a match from the next `reach` places may see, at most four bytes a code point.
                 stop = min(stop, place.byte + 8 * self.one.reach + 8)
-            match = self.one.search.search(scan.raw, place.byte, stop)
-            if match is None:
+            begins, ends = self.one.search(scan.raw, place.byte, stop)
+            if begins < 0:
                 if stop < len(scan.raw):
                     at += self.one.reach
                     continue
                 at = len(scan.text)
                 break
-            first, at = at, place.to_byte(match.start()) + scan.base + 1
+            first, at = at, place.to_byte(begins) + scan.base + 1
             if at >= limit:
                 break
             if stop < len(scan.raw) and at >= first + self.one.reach:
                 continue
-            end = at - 1 + len(scan.raw[match.start() : match.end()].decode())
+            end = at - 1 + len(scan.raw[begins:ends].decode())
             if best is not None and (at, -end, self.order) > best:
                 break
-            self.found = self._judged(at, match.start(), match.end())
+            self.found = self._judged(at, begins, ends)
             at += 1
             if self.found is not None:
                 break
@@ -346,14 +364,15 @@ class _Walk:
         return Match(start, stop, pattern, hit)
 
 
-def _union(parts: Sequence[tuple[str, str]]) -> re2._Regexp | None:
+def _union(parts: Sequence[tuple[str, str]]) -> Find | None:
     """One expression for (what stands before, expression) pairs; leftmost, then longest."""
     if not parts:
         return None
     grouped: dict[str, list[str]] = {}
     for before, body in parts:
         grouped.setdefault(before, []).append(f"(?:{body})")
-    return re2.compile("|".join(f"{before}(?:{'|'.join(bodies)})" for before, bodies in grouped.items()), _options(longest=True))
+    every = "|".join(f"{before}(?:{'|'.join(bodies)})" for before, bodies in grouped.items())
+    return _find(re2.compile(every, _options(longest=True)))
 
 
 def _spell(pattern: Pattern) -> tuple[str | None, ...]:

@@ -8,7 +8,7 @@ Knows nothing of policies.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import ahocorasick
@@ -85,22 +85,22 @@ class _Group:
             self.machine.add_word(term, (len(term), tuple(owners)))
         self.machine.make_automaton()
 
-    def candidates(self, text: str, folded: str, start: int) -> Iterator[tuple[int, int, tuple[int, ...]]]:
-        """(start, -end, lists) of each term that stands in text[start:]."""
-        seen = folded if self.folded else text
-        for last, (length, owners) in self.machine.iter(seen[start:] if start else seen):
-            end = start + last + 1
+    def candidates(self, text: str, seen: str, start: int) -> list[tuple[int, int, tuple[int, ...]]]:
+        """(start, -end, lists) of each term that stands in text[start:]; `seen` is the text, folded where terms are."""
+        found: list[tuple[int, int, tuple[int, ...]]] = []
+        for last, (length, owners) in self.machine.iter(seen, start):
+            end = last + 1
             begin = end - length
             if self.whole and (
                 (begin and joins(text[begin - 1]) and joins(text[begin]))
                 or (end < len(text) and joins(text[end]) and joins(text[end - 1]))
             ):
                 continue
-            yield begin, -end, owners
+            found.append((begin, -end, owners))
+        return found
 
-    def pending(self, text: str, folded: str, start: int) -> int:
+    def pending(self, text: str, seen: str, start: int) -> int:
         """The first place from which the rest of the text is the beginning of a term."""
-        seen = folded if self.folded else text
         length, firsts = len(text), self.firsts
         for place in range(max(start, length - self.longest), length):
             if (
@@ -158,7 +158,9 @@ class Words:
         folded = fold(text) if self._folds else text
         length = len(text)
         hold = length if final else self._pending(text, folded, start)
-        candidates = [one for group in self._groups for one in group.candidates(text, folded, start)]
+        candidates: list[tuple[int, int, tuple[int, ...]]] = []
+        for group in self._groups:
+            candidates += group.candidates(text, folded if group.folded else text, start)
         if not candidates:
             return Scan((), hold)
         candidates.sort()
@@ -184,4 +186,7 @@ class Words:
         return Scan(tuple(findings), hold)
 
     def _pending(self, text: str, folded: str, start: int) -> int:
-        return min((group.pending(text, folded, start) for group in self._groups), default=len(text))
+        place = len(text)
+        for group in self._groups:
+            place = min(place, group.pending(text, folded if group.folded else text, start))
+        return place

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 
+from moderation.detect.api import Detector
 from moderation.detect.build import _one, check_regex, finds, inline, vocabulary
 from moderation.detect.catalogue import NAMES
 from moderation.detect.pii import ENTITIES
 from moderation.policy.model import CustomPattern, DetectorSpec, Policy, WordList
-from moderation.verdict import Level
+from moderation.verdict import Finding, Level, Unknown
 from tests.detect.law import spans, whole
 
 
@@ -21,7 +22,7 @@ class Lists:
         self.word_lists = lists
 
 
-def build(kind: str, **more: object) -> object:
+def build(kind: str, **more: object) -> Detector:
     spec = DetectorSpec("d", kind, ("cat",), {Level.HIGH: 800_000}, **more)  # type: ignore[arg-type]
     policy: Policy = Lists({"birds": WordList("birds", ("heron", "蓝鹭"), True, True)})  # type: ignore[assignment]
     return _one(spec, policy)
@@ -88,6 +89,16 @@ def test_finds() -> None:
     assert not finds(r"CASE-\d+", "case-1")
 
 
+class Model:
+    id = "model"
+    version = "1"
+
+    def detect(self, texts: Sequence[str]) -> Sequence[tuple[Finding, ...] | Unknown]:
+        return [() for _ in texts]
+
+
 def test_what_may_run_on_the_loop() -> None:
-    made = {"ours": build("pii", entities=("EMAIL_ADDRESS",)), "theirs": build("pii", entities=("US_SSN",)), "words": build("words", lists=("birds",))}
-    assert inline(made) == {"ours", "words"}  # type: ignore[arg-type]
+    made: dict[str, Detector] = {
+        "ours": build("pii", entities=("EMAIL_ADDRESS",)), "words": build("words", lists=("birds",)), "model": Model(),
+    }  # fmt: skip
+    assert inline(made) == {"ours", "words"}

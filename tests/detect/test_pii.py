@@ -186,6 +186,5 @@ def test_no_presidio_for_ours_and_no_network_for_any() -> None:
     assert (done.stdout.strip(), done.returncode) == ("5", 0), done.stderr
 
 
-def test_every_entity_of_presidio_can_be_built() -> None:
-    assert Pii("pii", "c", list(THEIRS)).foreign
-    assert not Pii("pii", "c", [*OURS, PHONE]).foreign
+def test_every_entity_of_presidio_is_there() -> None:
+    assert len(Pii("pii", "c", list(THEIRS)).version) == 64
