@@ -16,6 +16,9 @@ _IBAN_TABLE = (
 )
 _IBAN_LENGTHS = {pair[:2]: int(pair[3:]) for pair in _IBAN_TABLE.split()}
 
+_DOUBLED = bytes(sum(divmod(2 * (code - 48), 10)) if 48 <= code <= 57 else 0 for code in range(256))
+"""What an ASCII digit counts in every second place: the digits of its double."""
+
 CHINESE_BINS = (
     "62", "9558", "436742", "601382", "601428", "603367", "603506", "603601", "603694", "603708", "685800", "690755", "940012",
     "940013", "940015", "940016", "940018", "940021", "940022", "940023", "940027", "940031", "940034", "940039", "940049",
@@ -24,13 +27,8 @@ CHINESE_BINS = (
 
 
 def luhn(digits: str) -> bool:
-    total = 0
-    for place, digit in enumerate(reversed(digits)):
-        value = ord(digit) - 48
-        if place % 2:
-            value = value * 2 - 9 if value > 4 else value * 2
-        total += value
-    return total % 10 == 0
+    raw = digits.encode()
+    return (sum(raw[::-2]) - 48 * len(raw[::-2]) + sum(raw[-2::-2].translate(_DOUBLED))) % 10 == 0
 
 
 def is_date(year: int, month: int, day: int) -> bool:
