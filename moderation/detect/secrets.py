@@ -26,10 +26,11 @@ _LIKELY = 900_000
 """A key whose own checksum did not pass, or a password that only its surroundings tell."""
 
 _PLACEHOLDER = re.compile(
-    r"(?i)your|example|sample|changeme|change_me|placeholder|redacted|dummy|insert|x{4,}|\*{3,}|\.{3,}|1234567890?$|abcdefgh"
+    r"(?i)your|example|sample|changeme|change_me|placeholder|redacted|dummy|insert|x{4,}|\*{3,}|\.{3,}"
     r"|^(?:<|\$\{|\$\(|\{\{|%\(|process\.env|os\.environ|getenv|env\[|config\.|settings\.|self\.|this\.|none|null|true|false|undefined)"
 )
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/=]|\\(?![nr]))+")
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _CALL = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*\(")
 _TRAIL = ".,;:!?)]}>'\"`"
 
@@ -72,9 +73,11 @@ def _mixed(before: str, match: str, after: str) -> Hit | None:
 
 
 def _assigned(before: str, match: str, after: str) -> Hit | None:
-    """A key or token that something is set to."""
+    """A key or token that something is set to: one long piece of letters and digits, and not words with hyphens."""
     text = match.rstrip(_TRAIL)
-    if len(text) < 16 or not any(map(str.isdigit, text)) or not any(map(str.isalpha, text)):
+    longest = max(re.split(r"[_\-./+]", text), key=len)
+    mixed = any(map(str.isdigit, longest)) and any(map(str.isalpha, longest))
+    if len(text) < 16 or not ((len(longest) >= 12 and mixed) or _UUID.fullmatch(text)):
         return None
     return Hit(len(text), _LIKELY) if entropy(text) >= 3.0 and not _PLACEHOLDER.search(text) and not _CALL.match(text) else None
 
@@ -84,7 +87,7 @@ def _password(before: str, match: str, after: str) -> Hit | None:
     kinds = sum(
         any(test(char) for char in text) for test in (str.isupper, str.islower, str.isdigit, lambda char: not char.isalnum())
     )
-    if len(text) < 6 or kinds < 2 or not any(not char.isalpha() for char in text):
+    if len(text) < 6 or (kinds < 2 and not text.isdigit()) or text.isalpha():
         return None
     if entropy(text) < 2.2 or _PLACEHOLDER.search(text) or _CALL.match(text) or "://" in text:
         return None
@@ -255,7 +258,8 @@ SECRETS: tuple[Pattern, ...] = (
     Pattern(
         "bearer_token", "SECRET_BEARER_TOKEN", r"[A-Za-z0-9_\-.~+/]{20,500}={0,2}", "Token of an Authorization header",
         not_before="A-Za-z0-9_\\-.~+/", check=_assigned, lead=r"(?i)bearer\s{1,3}",
-        must=("Authorization: Bearer aB3dE5fG7hJ9kL1mN3pQ5rS7",), must_not=("the bearer of-this-letter-is-a-friend",),
+        must=("Authorization: Bearer aB3dE5fG7hJ9kL1mN3pQ5rS7", "bearer 123e4567-e89b-12d3-a456-426614174000"),
+        must_not=("the bearer of-this-letter-is-a-friend",),
     ),
     Pattern(
         "api_key", "SECRET_API_KEY", r"[A-Za-z0-9_\-+/.]{16,300}={0,2}", "Key or token that something is set to",
@@ -269,7 +273,10 @@ SECRETS: tuple[Pattern, ...] = (
         "password", "SECRET_PASSWORD", r"[!#$%&(*+\-./0-9:<=>?@A-Z\[\]^_a-z{|}~]{6,128}", "Password that something is set to",
         not_before=_ALNUM, check=_password,
         lead=r"(?i)(?:pass(?:word|wd|phrase|code)?|pwd|密码|口令)[\"'\]]{0,2}\s{0,3}(?::=|=>|==?|:|是|为|is )\s{0,3}[\"'`]?",
-        must=('password = "hunter2!"', "密码是Abc123456", "数据库密码：P@ssw0rd!2024。", "Server=x;Pwd=s3cr3tPw;Database=d"),
+        must=(
+            'password = "hunter2!"', "密码是Abc123456", "密码为123456", "数据库密码：P@ssw0rd!2024。",
+            "Server=x;Pwd=s3cr3tPw;Database=d",
+        ),
         must_not=("password: required", "password = ********", "password = get_password()", "passwords are hashed", "密码错误"),
     ),
 )  # fmt: skip

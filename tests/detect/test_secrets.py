@@ -56,6 +56,10 @@ def test_kinds_are_named_alike() -> None:
         ("the token: authentication and authorization", "words"),
         ("密码是什么？我忘记密码了", "Chinese talk of passwords"),
         ("https://example.com/path?token=abc", "a short one"),
+        ("the client application, 2024-roadmap-q3-final", "a file name"),
+        ("token: authentication-handler-v2-prod", "a name of parts"),
+        ("access: /etc/keys/prod1/file-of-keys-2024", "a path"),
+        ("the password is required for 2 users", "prose"),
         ("task-based risk-aware desk-bound", "words with sk- in them"),
     ],
 )
