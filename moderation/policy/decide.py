@@ -155,7 +155,7 @@ def _fire(
     whole = open_ and action in _SPANS
     marks: list[Hit | Gap] = [*(hit for hit in found.hits if hit.key.detector is not None), *(found.gaps if open_ else ())]
     causes: Sequence[Hit | Gap] = marks or found.hits
-    turns = {mark.key.turn for mark in causes} or {s.key.turn for i in at for s in windows[i].signals}
+    turns = {mark.key.turn for mark in (*marks, *found.hits)} or {s.key.turn for i in at for s in windows[i].signals}
     if whole and phase is Phase.TOOL_CALL:
         # Half of a call's arguments cannot be replaced by words, and nobody knows which half.
         action, whole = Action.BLOCK, False

@@ -239,6 +239,16 @@ def test_over_a_request_new_text_blocks_and_old_text_is_removed_where_it_stands(
     assert [(f.window, f.whole) for f in outcome.fired] == [(1, True), (3, True)]
 
 
+def test_over_a_request_any_new_part_of_what_it_hangs_on_blocks() -> None:
+    old, quiet = window(BOMB, bare=OLD), window()
+    either = policy(r="when: {any: [{category: weapons}, {channel: user}]}, then: block, over: request")
+    assert decide(either, Phase.INPUT, Scope(), [old, quiet]).action is Action.BLOCK
+    apart = policy(r="when: {all: [{category: weapons}, {channel: user}]}, then: block, over: request")
+    assert decide(apart, Phase.INPUT, Scope(), [old, quiet]).action is Action.BLOCK
+    together = policy(r="when: {category: weapons, channel: user}, then: block, over: request")
+    assert decide(together, Phase.INPUT, Scope(), [old, quiet]).action is Action.REDACT
+
+
 def test_each_window_fires_for_itself() -> None:
     made = policy(r="when: {category: weapons}, then: block")
     outcome = decide(made, Phase.INPUT, Scope(), [window(BOMB, bare=OLD), window(BOMB)])
