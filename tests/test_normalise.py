@@ -74,7 +74,9 @@ def test_same_length_needs_no_map() -> None:
 
 
 def test_fast_way_and_slow_way_agree_on_every_code_point_and_an_image_never_changes_again() -> None:
-    for first in range(0, sys.maxunicode + 1, 64):
+    # The planes in between are empty or private: a code point in a thousand will do.
+    assigned = (*range(0, 0x33000, 64), *range(0x33000, 0xE0000, 64_000), *range(0xE0000, 0xE0200, 64), sys.maxunicode - 63)
+    for first in assigned:
         block = "".join(map(chr, range(first, first + 64)))
         images = "".join(map(image, block))
         assert normalise(block).text == images, hex(first)
