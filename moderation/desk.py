@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
 
 from moderation.audit import record
 from moderation.audit.record import RecordTooLarge
@@ -26,6 +28,7 @@ from moderation.flow.showing import result, show
 from moderation.language import language_of
 from moderation.metrics import CONTENT_TYPE, Metrics
 from moderation.routes import Client, Route
+from moderation.settings import NAME, Unfit
 from moderation.text import Conversation, Phase, Scope
 from moderation.wire.answers import error_body
 from moderation.wire.body import parse
@@ -34,6 +37,12 @@ from moderation.wire.verdicts import read_moderate
 
 PUBLIC = frozenset({"/healthz", "/readyz", "/moderate", "/v1/moderations"})
 ADMIN = ("/metrics", "/docs", "/audit/v1")
+_GUARD = {
+    "content-security-policy": "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'self'",
+    "x-content-type-options": "nosniff",
+}
+"""Of every page: nothing comes from elsewhere, not even by mistake."""
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Z][a-z]{3})?(-[A-Z]{2})?")
 _TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".md": "text/markdown; charset=utf-8",
           ".svg": "image/svg+xml", ".js": "text/javascript; charset=utf-8", ".json": "application/json"}
 
@@ -63,26 +72,37 @@ class Desk:
 
     def app(self) -> FastAPI:
         """The FastAPI application. Its own documents are off: they would come from a CDN."""
-        app = FastAPI(title="moderation", docs_url=None, redoc_url=None, openapi_url=None)
+        app = FastAPI(title="moderation", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
         app.add_api_route("/healthz", self._health, methods=["GET", "HEAD"])
         app.add_api_route("/readyz", self._ready, methods=["GET", "HEAD"])
-        app.add_api_route("/metrics", self._metrics, methods=["GET"])
-        app.add_api_route("/docs", self._page, methods=["GET"])
-        app.add_api_route("/docs/{name:path}", self._page, methods=["GET"])
+        app.add_api_route("/metrics", self._metrics, methods=["GET", "HEAD"])
+        app.add_api_route("/docs", self._index, methods=["GET", "HEAD"])
+        app.add_api_route("/docs/{name:path}", self._page, methods=["GET", "HEAD"])
         app.add_api_route("/moderate", self._moderate, methods=["POST"])
         app.add_api_route("/v1/moderations", self._moderations, methods=["POST"])
-        for kind in (Refused, LogError):
+        for kind in (Refused, LogError, HTTPException, Exception):
             app.add_exception_handler(kind, self._refused)
         return app
 
     async def _refused(self, request: Request, error: Exception) -> Response:
-        if isinstance(error, LogError):
-            error = Refused("audit_unavailable", CODES["audit_unavailable"].meaning)
-        assert isinstance(error, Refused)
-        self.metrics.add("refused", error.code)
-        asker: Asker | None = request.scope.get("asker")
-        status, headers, body = refusal(error, asker.request_id if asker else "")
-        return Response(body, status, headers={name.decode(): value.decode() for name, value in headers})
+        """Whatever went wrong, in the shape that SDKs expect. What nobody foresaw goes on to the server, which tells of it."""
+        allow: dict[str, str] = {}
+        match error:
+            case Refused():
+                refused = error
+            case LogError():
+                refused = Refused("audit_unavailable", CODES["audit_unavailable"].meaning)
+            case HTTPException(status_code=405):
+                allow = dict(error.headers or {})
+                refused = Refused("method_not_allowed", f"this path takes {allow.get('Allow', 'another method')}")
+            case HTTPException():
+                refused = Refused("not_found", "there is no such path here; see /docs")
+            case _:
+                refused = Refused("internal_error", CODES["internal_error"].meaning)
+        if refused.code != "internal_error":  # the server hears of that too, and counts it
+            self.metrics.refused(refused.code)
+        status, headers, body = refusal(refused, request.scope["request_id"])
+        return Response(body, status, headers={**{name.decode(): value.decode() for name, value in headers}, **allow})
 
     # ---- watching ------------------------------------------------------------------------------------------------
 
@@ -119,13 +139,16 @@ class Desk:
         self.metrics.set("log_failed", 1 if self.latched() else 0)
         return Response(self.metrics.text(), media_type=CONTENT_TYPE)
 
-    async def _page(self, name: str = "") -> Response:
-        """A file of the package; nothing outside its folder."""
-        root = self.pages.resolve()
-        path = (root / (name or "index.html")).resolve()
-        if not path.is_relative_to(root) or not path.is_file() or path.suffix not in _TYPES:
-            return Response(error_body("not_found", "there is no such page; see /docs", ""), 404, media_type="application/json")
-        return Response(path.read_bytes(), media_type=_TYPES[path.suffix])
+    async def _index(self, request: Request) -> Response:
+        return await self._page(request)
+
+    async def _page(self, request: Request) -> Response:
+        """A file of the package; nothing outside its folder, because only what the folder lists has a name here."""
+        files = {path.relative_to(self.pages).as_posix(): path for path in self.pages.rglob("*") if path.suffix in _TYPES}
+        path = files.get(request.path_params.get("name") or "index.html")
+        if path is None:
+            raise Refused("not_found", "there is no such page; see /docs")
+        return Response(path.read_bytes(), media_type=_TYPES[path.suffix], headers=_GUARD)
 
     # ---- judging -------------------------------------------------------------------------------------------------
 
@@ -137,33 +160,40 @@ class Desk:
         if {"tenant", "route", "region"} & context.keys() and not asker.admin:
             raise Refused("invalid_body", "/context: tenant, route and region come from the configuration; "
                                           "only the admin token may set them")
+        _check(context)
+        asker = self._simulated(asker, context)
         active, place = self._place(asker, question.conversation, context)
         verdict, entry = await self._judge(
             asker, active, place, question.conversation, "/moderate", simulated=bool(context)
         )
         shown = show(active, verdict, entry.last, question.phase, place.language)
-        return _json(shown, headers=_marks(asker, entry, verdict))
+        return _json(shown, headers=_marks(asker, entry, [verdict]))
 
     async def _moderations(self, request: Request) -> Response:
         asker: Asker = request.scope["asker"]
         raw = await read_body(request.receive, request.scope["headers"], self.config.max_body)
         value = parse(raw)
         results = []
+        verdicts: list[Verdict] = []
         entry: Entry | None = None
-        verdict: Verdict | None = None
         for conversation in read_moderations(value):
             active, place = self._place(asker, conversation, {})
             verdict, entry = await self._judge(asker, active, place, conversation, "/v1/moderations", entry=entry)
+            verdicts.append(verdict)
             shown = show(active, verdict, entry.last, Phase.INPUT, place.language)
             types = tuple(dict.fromkeys(["text"] * bool(conversation.segments) + ["image"] * bool(conversation.media)))
             results.append(result(active, verdict, shown, types or ("text",)))
         assert entry is not None
-        assert verdict is not None
         entry.close("completed")
         await entry.write()
         model = value.get("model") if isinstance(value.get("model"), str) else "moderation"
         body = moderations_json(f"modr-{asker.request_id}", model, results)
-        return _json(body, headers=_marks(asker, entry, verdict))
+        return _json(body, headers=_marks(asker, entry, verdicts))
+
+    def _simulated(self, asker: Asker, context: Mapping[str, str]) -> Asker:
+        """Who would ask if the route of the context were taken: a route of the configuration brings its policy and its scope."""
+        named = next((route for route in self.config.routes if route.name == context.get("route")), None)
+        return asker if named is None else replace(asker, route=named)
 
     def _place(self, asker: Asker, conversation: Conversation, context: Mapping[str, str]) -> tuple[Active, Scope]:
         active = self.policies.active(asker.route.policy)
@@ -184,27 +214,52 @@ class Desk:
         entry: Entry | None = None,
     ) -> tuple[Verdict, Entry]:
         """Judge and record; with an `entry`, as further decisions of the same request, which the caller closes."""
-        verdict = await read(active, conversation, place)
-        single = entry is None and endpoint == "/moderate"
-        if entry is None:
-            listed = record.Names(self.ledger.key, active.models, active.tools)
-            strict = asker.route.durability == "strict"
-            entry = self.ledger.entry(
-                asker.request_id, place, active.policy.ref, strict=strict, listed=listed, simulated=simulated
-            )
-            client = asker.client.name if asker.client else None
-            entry.open(endpoint=endpoint, client=client, user=None, model=conversation.model, stream=False)
+        single = entry is None
+        for too_large in (False, True):
+            verdict = await read(active, conversation, place, too_large=too_large)
+            made = entry if entry is not None else self._open(asker, active, place, conversation, endpoint, simulated)
+            try:
+                self._record(made, verdict)
+            except RecordTooLarge:
+                if too_large:
+                    raise LogError("the decision does not fit the log") from None
+                continue
+            break
+        if single and endpoint == "/moderate":
+            made.close("blocked" if verdict.blocked else "completed")
+        await made.write()
+        for ruling in verdict.rulings:
+            self.metrics.decided(ruling.phase, ruling.outcome)
+        return verdict, made
+
+    def _open(
+        self, asker: Asker, active: Active, place: Scope, conversation: Conversation, endpoint: str, simulated: bool
+    ) -> Entry:
+        listed = record.Names(self.ledger.key, active.models, active.tools)
+        strict = asker.route.durability == "strict"
+        entry = self.ledger.entry(asker.request_id, place, active.policy.ref, strict=strict, listed=listed, simulated=simulated)
+        client = asker.client.name if asker.client else None
+        entry.open(endpoint=endpoint, client=client, user=None, model=conversation.model, stream=False)
+        return entry
+
+    def _record(self, entry: Entry, verdict: Verdict) -> None:
+        conversation = verdict.conversation
         for ruling in verdict.rulings:
             texts = [s.text for s in conversation.segments if s.phase is ruling.phase]
+            media = conversation.media if ruling.phase is Phase.INPUT else ()
+            entry.decide(ruling.phase, ruling.outcome, ruling.windows, texts=texts, media=media)
+
+
+def _check(context: Mapping[str, str]) -> None:
+    """A context goes into the log as it is, so it holds names and nothing that could be content."""
+    for key in ("tenant", "route", "region"):
+        if key in context:
             try:
-                entry.decide(ruling.phase, ruling.outcome, ruling.windows, texts=texts, media=conversation.media)
-            except RecordTooLarge:
-                raise LogError("the decision does not fit the log") from None
-            self.metrics.decided(ruling.phase, ruling.outcome)
-        if single:
-            entry.close("blocked" if verdict.blocked else "completed")
-        await entry.write()
-        return verdict, entry
+                NAME.read(context[key])
+            except Unfit as unfit:
+                raise Refused("invalid_body", f"/context/{key}: expected {unfit}") from None
+    if "language" in context and not _LANGUAGE.fullmatch(context["language"]):
+        raise Refused("invalid_body", "/context/language: expected a code like zh, en or zh-Hant")
 
 
 def may_see(config: Config, port: int, authorization: str | None) -> bool:
@@ -230,13 +285,14 @@ def refusal(error: Refused, request_id: str) -> tuple[int, list[tuple[bytes, byt
     return known.status, headers, error_body(error.code, error.message, request_id)
 
 
-def _marks(asker: Asker, entry: Entry, verdict: Verdict) -> dict[str, str]:
+def _marks(asker: Asker, entry: Entry, verdicts: Sequence[Verdict]) -> dict[str, str]:
+    """The headers of a moderated answer; of several verdicts the most severe counts."""
     marks = {
         "x-request-id": asker.request_id,
         "x-moderation-decision": entry.last,
-        "x-moderation-action": verdict.action.word,
+        "x-moderation-action": max(verdict.action for verdict in verdicts).word,
     }
-    return {**marks, "x-moderation-degraded": "true"} if verdict.degraded else marks
+    return {**marks, "x-moderation-degraded": "true"} if any(v.degraded for v in verdicts) else marks
 
 
 def _json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -93,6 +93,7 @@ class Sidecar:
         path: str = scope["path"]
         authorization = _text(header(scope["headers"], b"authorization"))
         port = scope["server"][1] if scope.get("server") else self.config.port
+        scope["request_id"] = request_id
         if path in ("/healthz", "/readyz"):
             await self._to_desk(scope, receive, send)
             return
@@ -104,9 +105,12 @@ class Sidecar:
         if port == self.config.admin_port and port != self.config.port:
             raise Refused("not_found", "there is no such path on the admin port")
         client = self.config.client_for(authorization) if self.config.clients else None
-        route, rest = self.config.route_for(path, client.name if client else None, self._port(port))
-        if self.config.clients and client is None and not (rest in PUBLIC and has_token(self.config, authorization)):
+        stranger = bool(self.config.clients) and client is None
+        if stranger and not has_token(self.config, authorization):
             raise Refused("invalid_api_key", "the Authorization header holds no client key that is known here")
+        route, rest = self.config.route_for(path, client.name if client else None, self._port(port))
+        if stranger and rest not in PUBLIC:
+            raise Refused("invalid_api_key", "the admin token is no client key: what is moderated for an app needs the app's")
         if self.draining:
             raise Refused("not_ready", "the sidecar is draining")
         if self.in_flight >= self.config.max_streams:
@@ -120,8 +124,8 @@ class Sidecar:
             self.metrics.set("in_flight", self.in_flight)
 
     def _port(self, port: int) -> int:
-        """The configured port: with port 0 any free one was taken in its place."""
-        return self.config.port if self.config.port == 0 else port
+        """The configured port: with port 0 a free one was taken in its place."""
+        return port if port in self.config.ports else self.config.port
 
     async def _serve(
         self, scope: Scope, receive: Receive, send: Send, request_id: str, route: Route, rest: str, client: Client | None,
@@ -241,9 +245,16 @@ async def listen(
         if server.started:
             ready()
         await serving
+        # What was cut writes its last word to the log before that is closed.
+        for _ in range(500):
+            if not app.in_flight:
+                break
+            await asyncio.sleep(0.01)
     finally:
+        # The log is closed after this: a further signal must not end the process in the middle of that.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
 
 def bind(host: str, ports: tuple[int, ...]) -> list[socket.socket]:
