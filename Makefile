@@ -4,6 +4,7 @@
 # make bench         what it costs, beside a direct call and a bare pass-through                        (ARGS=--quick)
 # make docs          the generated pages in docs/ and of /docs
 # make policy        check and test the policy that ships
+# make mutants       break the code in the ways that tests/mutants.yaml lists: do the tests notice?     (ARGS="--only wire")
 # make install       the virtual environment that all of these use; made by itself when it is needed
 
 VENV := .venv
@@ -11,7 +12,7 @@ PYTHON ?= python3
 ARGS ?=
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint bench docs policy install clean
+.PHONY: help demo test lint bench docs policy mutants install clean
 .DEFAULT_GOAL := help
 
 help:
@@ -43,6 +44,9 @@ docs: $(STAMP)
 policy: $(STAMP)
 	@$(VENV)/bin/moderation policy check --strict policies/default.yaml
 	@$(VENV)/bin/moderation policy test policies/default.yaml
+
+mutants: $(STAMP)
+	@$(VENV)/bin/python scripts/mutants $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build moderation-data

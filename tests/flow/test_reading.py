@@ -145,7 +145,7 @@ def test_a_key_in_a_new_calls_arguments_blocks_the_answer() -> None:
 
 
 def test_a_key_in_an_old_calls_arguments_takes_the_call() -> None:
-    verdict = judged(asked(user("a"), calling('{"%s": 1}' % ID), user("b")))
+    verdict = judged(asked(user("a"), calling('{"KEY": 1}'.replace("KEY", ID)), user("b")))
     assert verdict.blocked is None
     assert [removal.label for removal in verdict.removals.values()] == ["[removed: CN_ID_CARD]"]
 
@@ -213,9 +213,9 @@ def test_media_count_in_the_first_phase_alone() -> None:
 
 def test_logprobs_of_an_edited_answer_go_with_its_text() -> None:
     raw = (
-        '{"choices":[{"index":0,"message":{"content":"号码%s"},"logprobs":{"content":[{"token":"%s"}]}},'
-        '{"index":1,"message":{"content":"fine"},"logprobs":{"content":[{"token":"fine"}]}}]}' % (ID, ID)
-    ).encode()
+        '{"choices":[{"index":0,"message":{"content":"号码NUMBER"},"logprobs":{"content":[{"token":"NUMBER"}]}},'
+        '{"index":1,"message":{"content":"fine"},"logprobs":{"content":[{"token":"fine"}]}}]}'
+    ).replace("NUMBER", ID).encode()
     value = body.parse(raw)
     verdict = asyncio.run(read(active(), openai.read_answer(value), Scope(), names=Names()))
     out = edited(raw, verdict, value)

@@ -234,3 +234,11 @@ def test_findings_count_in_the_window_where_they_end_however_late_it_closes() ->
         cut = [text[i : i + size] for i in range(0, len(text), size)]
         assert play(plan, deltas(ANSWER, cut)).final == whole
     assert len(whole[0].windows) == 3
+
+
+def test_what_is_taken_once_is_told_once() -> None:
+    plan = ToyPlan([Rule("number", Action.REDACT), Rule("word", Action.FLAG)], [Digits("number"), Word("key")])
+    events = deltas(ANSWER, ["fine ", "key ", "and ", "key ", "more"])
+    seen = play(plan, events, fails=lambda d, n: timeout(d) if d == "number" else None)
+    assert [note.changes for note in seen.notes if not note.final] == [seen.final[0].changes]
+    assert len(seen.final[0].changes) == 1
