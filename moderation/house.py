@@ -12,6 +12,7 @@ from pathlib import Path
 
 from moderation import __version__
 from moderation.audit.bundle import Bundles
+from moderation.audit.disk import Disk
 from moderation.audit.store import Log
 from moderation.config import Config
 from moderation.desk import Desk
@@ -77,7 +78,9 @@ class House:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @classmethod
-    async def open(cls, config: Config, metrics: Metrics, loader: FileLoader, say: Callable[[str], None]) -> House:
+    async def open(
+        cls, config: Config, metrics: Metrics, loader: FileLoader, say: Callable[[str], None], disk: Disk | None = None
+    ) -> House:
         """Open the log, load the policies. Raises UsageError or LogError, and leaves nothing open then."""
         check(config)
         metrics.know("route", (route.name for route in config.routes))
@@ -89,7 +92,7 @@ class House:
             metrics.observe("log_sync_seconds", seconds)
 
         log = await asyncio.to_thread(
-            lambda: Log.open(data, keys=keys, origin=config.origin, version=__version__, observe=batch)
+            lambda: Log.open(data, keys=keys, origin=config.origin, version=__version__, disk=disk, observe=batch)
         )
         try:
             policies = Policies(loader, log, Bundles(data), metrics, __version__, say)

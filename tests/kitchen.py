@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import uvicorn
 
+from moderation.audit.disk import Disk
 from moderation.audit.index import Index, Query, Row
 from moderation.audit.replay import Replayed, replay
 from moderation.audit.verify import verify
@@ -41,7 +42,7 @@ class Kitchen:
         policy: Path | None = POLICY,
         make: Callable[[Policy], Mapping[str, Detector]] = build,
         origin: bool = False,
-        log: Callable[[House], None] = lambda house: None,
+        disk: Disk | None = None,
         check: bool = True,
         **settings: str,
     ) -> None:
@@ -52,7 +53,7 @@ class Kitchen:
         self._make = make
         self._origin = origin
         self._settings = settings
-        self._prepare = log
+        self._disk = disk
         self._check = check
         """Whether the log must be whole at the end, and every decision in it be decided alike again."""
         self.metrics = Metrics()
@@ -65,8 +66,7 @@ class Kitchen:
             flags["policy"] = str(self._policy)
         config = configuration(flags)
         loader = FileLoader(config.cache, self.metrics, self._make)
-        self.house = await House.open(config, self.metrics, loader, self.said.append)
-        self._prepare(self.house)
+        self.house = await House.open(config, self.metrics, loader, self.said.append, self._disk)
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
         self.port = int(listener.getsockname()[1])

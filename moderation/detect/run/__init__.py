@@ -208,7 +208,7 @@ class Runner:
             return self._unknown(name, Cause.TIMEOUT, time.perf_counter() - begun)
         except Overloaded:
             return self._unknown(name, Cause.UNAVAILABLE, time.perf_counter() - begun)
-        self._observe(name, time.perf_counter() - begun, result.cause if isinstance(result, Unknown) else None)
+        self._observe(name, time.perf_counter() - begun, _cause(result))
         return result
 
     def _unknown(self, name: str, cause: Cause, seconds: float) -> Unknown:
@@ -255,6 +255,12 @@ def _order(finding: Finding) -> tuple[int, int, str, str, str]:
     span = finding.span
     place = (span.end, span.start) if span is not None else (-1, -1)
     return (*place, finding.detector, finding.entity or "", finding.name)
+
+
+def _cause(result: object) -> Cause | None:
+    """Why there is no answer, or none for some of the texts."""
+    answers = result if isinstance(result, (list, tuple)) else [result]
+    return next((answer.cause for answer in answers if isinstance(answer, Unknown)), None)
 
 
 # ---- the boundary: what a detector does wrong becomes a value here ---------------------------------------------------
