@@ -42,6 +42,7 @@ class Kitchen:
         policy: Path | None = POLICY,
         make: Callable[[Policy], Mapping[str, Detector]] = build,
         origin: bool = False,
+        log: Callable[[House], None] = lambda house: None,
         disk: Disk | None = None,
         check: bool = True,
         **settings: str,
@@ -53,6 +54,7 @@ class Kitchen:
         self._make = make
         self._origin = origin
         self._settings = settings
+        self._prepare = log
         self._disk = disk
         self._check = check
         """Whether the log must be whole at the end, and every decision in it be decided alike again."""
@@ -67,6 +69,7 @@ class Kitchen:
         config = configuration(flags)
         loader = FileLoader(config.cache, self.metrics, self._make)
         self.house = await House.open(config, self.metrics, loader, self.said.append, self._disk)
+        self._prepare(self.house)
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
         self.port = int(listener.getsockname()[1])
