@@ -11,7 +11,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from tests.fakes import Hold, Script, json_script, sse, stream_script
+from tests.fakes import Hold, Script, Step, json_script, sse, stream_script
 from tests.kitchen import Kitchen, answer, chunk
 
 ID = "11010519491231002X"
@@ -112,7 +112,7 @@ def test_a_block_raises_cleanly_and_is_not_tried_again(tmp_path: Path, stream: b
 
 def test_a_block_in_mid_stream_ends_with_content_filter(tmp_path: Path) -> None:
     async def go() -> None:
-        steps = [*sse(chunk({"content": "Take a pipe bomb "}), chunk({"content": "and"}), done=False), Hold(asyncio.Event())]
+        steps: list[Step] = [*sse(chunk({"content": "Take a pipe bomb "}), chunk({"content": "and"}), done=False), Hold(asyncio.Event())]
         async with Kitchen(tmp_path, stream_script(*steps)) as kitchen, client(kitchen) as sdk:
             text, ends = "", []
             async for one in await sdk.chat.completions.create(model="m", messages=HI, stream=True):
@@ -130,7 +130,7 @@ def test_an_upstream_that_breaks_off_raises(tmp_path: Path) -> None:
         async with Kitchen(tmp_path, stream_script(*sse(chunk({"content": "Half. "}), done=False), cut=True)) as kitchen:
             text = ""
             async with client(kitchen) as sdk:
-                with pytest.raises(openai.APIError) as raised:
+                with pytest.raises(openai.APIError) as raised:  # noqa: PT012 - it is raised while iterating
                     async for one in await sdk.chat.completions.create(model="m", messages=HI, stream=True):
                         text += one.choices[0].delta.content or ""
             assert text == "Half. "

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from moderation.audit.verify import verify
-from tests.fakes import FakeUpstream, Pause, json_script, sse, stream_script
+from tests.fakes import FakeUpstream, Pause, Step, json_script, sse, stream_script
 from tests.kitchen import POLICY, answer, chunk
 
 ROOT = Path(__file__).parent.parent
@@ -127,7 +127,7 @@ def read_all(link: socket.socket) -> bytes:
 
 
 def test_sigterm_lets_a_stream_finish(tmp_path: Path) -> None:
-    steps = [*sse(chunk({"content": "One. "}), done=False), Pause(1.0), *sse(chunk({"content": "Two. "}), chunk({}, "stop"))]
+    steps: list[Step] = [*sse(chunk({"content": "One. "}), done=False), Pause(1.0), *sse(chunk({"content": "Two. "}), chunk({}, "stop"))]
 
     async def go() -> None:
         async with FakeUpstream(stream_script(*steps)) as upstream:
@@ -147,7 +147,7 @@ def test_sigterm_lets_a_stream_finish(tmp_path: Path) -> None:
 
 
 def test_a_stream_that_takes_longer_than_the_drain_is_cut(tmp_path: Path) -> None:
-    steps = [*sse(chunk({"content": "One. "}), done=False), Pause(30)]
+    steps: list[Step] = [*sse(chunk({"content": "One. "}), done=False), Pause(30)]
 
     async def go() -> None:
         async with FakeUpstream(stream_script(*steps)) as upstream:

@@ -160,7 +160,7 @@ VERBS = (
     ), _check),
     Verb(("policy", "test"), "run the tests that stand in a policy; exit 1 where one fails, or where there is none", (
         _FILE,
-        Argument(("--run",), {"dest": "only", "metavar": "PAT", "help": "only tests whose RULE/NAME holds PAT (`*` and `?` are wildcards)"}),
+        Argument(("--run",), {"dest": "only", "metavar": "PAT", "help": "tests whose RULE/NAME holds PAT (wildcards: *, ?)"}),
         _JSON,
     ), _test),
     Verb(("policy", "schema"), "the JSON Schema of policy files, with the names of all patterns", (_JSON,), _schema),

@@ -15,7 +15,7 @@ from moderation.audit.disk import Disk
 from moderation.detect.api import Detector, Scan
 from moderation.detect.build import build
 from moderation.policy.model import Policy
-from tests.fakes import Hold, json_script, sse, stream_script
+from tests.fakes import Hold, Step, json_script, sse, stream_script
 from tests.kitchen import POLICY, Kitchen, answer, chunk, frames
 
 ID = "11010519491231002X"
@@ -188,7 +188,7 @@ def test_a_log_that_fails_in_mid_stream_ends_the_stream(tmp_path: Path) -> None:
 
     async def go() -> None:
         more = asyncio.Event()
-        steps = [*sse(chunk({"content": "Early. "}), done=False), Hold(more),
+        steps: list[Step] = [*sse(chunk({"content": "Early. "}), done=False), Hold(more),
                  *sse(chunk({"content": f"{ID} "}), chunk({"content": "end. "}), done=False), Hold(asyncio.Event())]
         async with Kitchen(tmp_path, stream_script(*steps), disk=disk) as kitchen:
             body = json.dumps({"messages": [{"role": "user", "content": "hi"}], "stream": True}).encode()
