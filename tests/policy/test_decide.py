@@ -239,6 +239,18 @@ def test_over_a_request_new_text_blocks_and_old_text_is_removed_where_it_stands(
     assert [(f.window, f.whole) for f in outcome.fired] == [(1, True), (3, True)]
 
 
+def test_a_removal_is_about_what_stands_in_its_own_window() -> None:
+    made = policy(r="when: {category: {in: [weapons, personal_data]}}, then: block, over: request")
+    fired = decide(made, Phase.INPUT, Scope(), [window(BOMB, bare=OLD), window(CARD, bare=OLD)]).fired
+    assert [[key.category for key in f.keys] for f in fired] == [["weapons"], ["personal_data"]]
+
+
+def test_a_rule_of_the_scope_alone_removes_the_whole_history() -> None:
+    made = policy(r="when: {route: default}, then: block, over: request")
+    fired = decide(made, Phase.INPUT, Scope(), [window(bare=OLD), window(bare=OLD)]).fired
+    assert [(f.window, f.action, f.whole) for f in fired] == [(0, Action.REDACT, True), (1, Action.REDACT, True)]
+
+
 def test_over_a_request_any_new_part_of_what_it_hangs_on_blocks() -> None:
     old, quiet = window(BOMB, bare=OLD), window()
     either = policy(r="when: {any: [{category: weapons}, {channel: user}]}, then: block, over: request")
