@@ -20,16 +20,26 @@ INPUT_WINDOW = 400
 _END = re.compile(
     r"(?:[.!?]++[\"'”’»)\]]*+\s++|[。！？｡…]++[\"'”’」』）】》]*+\s*+|[^\S\n]*+\n\s*+)(?=\S)",
 )
+_RUN = " \t\n\r\v\f\u00a0\u3000.!?。！？｡…\"'”’»)]」』）】》"
 
 
-def next_sentence(text: str, start: int, final: bool) -> int | None:
+def settled(text: str) -> int:
+    """Before it, no sentence end begins that the text so far does not show: there its last run of ends and spaces begins."""
+    end = len(text)
+    while end and (text[end - 1] in _RUN or text[end - 1].isspace()):
+        end -= 1
+    return end
+
+
+def next_sentence(text: str, start: int, final: bool, seen: int = 0) -> int | None:
     """The end of the sentence that starts at `start`, or None where it is not known yet.
 
     A terminator ends a sentence together with the closers and white space behind it; the first code point of the next
     sentence must have been seen. When `final`, the end of the text ends the last sentence (None if there is no text left).
+    `seen`: no end begins before it (see settled), so that a growing text is not searched again and again.
     """
     cap = start + SENTENCE_CAP
-    match = _END.search(text, start, cap + 1)
+    match = _END.search(text, max(start, seen), cap + 1)
     if match is not None and match.end() > start:
         return match.end()
     if len(text) > cap:
@@ -37,7 +47,7 @@ def next_sentence(text: str, start: int, final: bool) -> int | None:
     return len(text) if final and len(text) > start else None
 
 
-def next_window(text: str, start: int, sentence: int, size: int, final: bool) -> tuple[int, int | None]:
+def next_window(text: str, start: int, sentence: int, size: int, final: bool, seen: int = 0) -> tuple[int, int | None]:
     """Go on from a window that starts at `start` and whose last known sentence end is `sentence` (>= start).
 
     Returns (sentence', end): the newest sentence end known inside the window and the window's end, or None while open.
@@ -45,7 +55,7 @@ def next_window(text: str, start: int, sentence: int, size: int, final: bool) ->
     while True:
         if sentence - start >= size:
             return sentence, sentence
-        end = next_sentence(text, sentence, final)
+        end = next_sentence(text, sentence, final, seen)
         if end is None:
             return sentence, (len(text) if final and len(text) > start else None)
         sentence = end

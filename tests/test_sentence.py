@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moderation.sentence import SENTENCE_CAP, next_sentence, next_window, windows
+from moderation.sentence import SENTENCE_CAP, next_sentence, next_window, settled, windows
 from moderation.text import Span
 
 CASES = [
@@ -44,6 +44,9 @@ def test_a_cut_never_moves(text: str) -> None:
     for size in range(len(text) + 1):
         known = sentences(text[:size], final=False)
         assert known == whole[: len(known)]
+        # What was settled then need not be searched again.
+        last = sum(map(len, known))
+        assert next_sentence(text, last, True, settled(text[:size])) == next_sentence(text, last, True)
 
 
 @given(PROSE, st.integers(1, 30))

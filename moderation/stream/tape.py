@@ -16,7 +16,7 @@ from typing import NamedTuple
 from moderation.detect.api import Scan
 from moderation.judge import shifted
 from moderation.normalise import normalise
-from moderation.sentence import ANSWER_WINDOW, next_window
+from moderation.sentence import ANSWER_WINDOW, next_window, settled
 from moderation.text import Span
 from moderation.verdict import Finding, Unknown
 
@@ -39,7 +39,8 @@ class Tape:
     """Grows, is looked at, and hands out what is settled, in order."""
 
     __slots__ = (
-        "_base", "_behind", "_cut", "_final", "_found", "_holds", "_norm", "_norm_base", "_starts", "_text", "dead", "end",
+        "_base", "_behind", "_cut", "_final", "_found", "_holds", "_norm", "_norm_base", "_seen", "_starts", "_text", "dead",
+        "end",
     )
 
     def __init__(self, behind: Mapping[str, int]) -> None:
@@ -55,6 +56,7 @@ class Tape:
         self._starts: array[int] | None = None
         self._found: list[Finding] = []
         self._cut = (0, 0)
+        self._seen = 0
         self._final = False
         self.end = 0
 
@@ -154,10 +156,12 @@ class Tape:
         while True:
             start, sentence = self._cut
             base = self._base
-            newest, end = next_window(self._text, start - base, sentence - base, ANSWER_WINDOW, final)
+            newest, end = next_window(self._text, start - base, sentence - base, ANSWER_WINDOW, final, self._seen - base)
             if end is None or end + base > upto:
                 # A window that closed beyond the frontier is found again: its place cannot move.
                 self._cut = (start, newest + base)
+                if end is None:
+                    self._seen = max(newest, settled(self._text)) + base
                 return ends
             self._cut = (end + base, end + base)
             ends.append(end + base)
