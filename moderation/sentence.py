@@ -16,10 +16,10 @@ ANSWER_WINDOW = 100
 """A window of an answer closes at the first sentence end at or after this many code points."""
 INPUT_WINDOW = 400
 
+_MARK = re.compile(r"[.!?]+|[。！？｡…]+|\n")
+"""Where an end may stand: found first, for one class of characters is searched many times faster than what follows it."""
 # Possessive, so that a shorter text never finds a cut by giving characters back that a longer one would take.
-_END = re.compile(
-    r"(?:[.!?]++[\"'”’»)\]]*+\s++|[。！？｡…]++[\"'”’」』）】》]*+\s*+|[^\S\n]*+\n\s*+)(?=\S)",
-)
+_END = re.compile(r"(?:[.!?]++[\"'”’»)\]]*+\s++|[。！？｡…]++[\"'”’」』）】》]*+\s*+|\n\s*+)(?=\S)")
 _RUN = " \t\n\r\v\f\u00a0\u3000.!?。！？｡…\"'”’»)]」』）】》"
 
 
@@ -39,9 +39,12 @@ def next_sentence(text: str, start: int, final: bool, seen: int = 0) -> int | No
     `seen`: no end begins before it (see settled), so that a growing text is not searched again and again.
     """
     cap = start + SENTENCE_CAP
-    match = _END.search(text, max(start, seen), cap + 1)
-    if match is not None and match.end() > start:
-        return match.end()
+    mark = _MARK.search(text, max(start, seen), cap + 1)
+    while mark is not None:
+        end = _END.match(text, mark.start(), cap + 1)
+        if end is not None:
+            return end.end()
+        mark = _MARK.search(text, mark.end(), cap + 1)
     if len(text) > cap:
         return cap
     return len(text) if final and len(text) > start else None

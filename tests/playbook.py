@@ -29,6 +29,7 @@ from moderation.stream.plan import (
     TapeName,
 )
 from moderation.stream.release import Release
+from moderation.stream.tape import Look, Said
 from moderation.text import Channel, Origin, Phase, Span, Turn
 from moderation.verdict import (
     FULL_SCORE,
@@ -296,13 +297,17 @@ def play(
             judged.append(Judged(tuple(spans), tuple(tuple(f) for f in found), tuple(() for _ in spans)))
         run(release.answer(inspect.job, judged))
 
-    def settle(looks: Sequence[object]) -> None:
+    def settle(looks: Sequence[Look]) -> None:
         nonlocal looked
-        results: list[Scan | Unknown] = []
+        results: list[Said] = []
         for look in looks:
-            looked += 1
-            failed = fails(look.detector, looked)  # type: ignore[attr-defined]
-            results.append(failed or detectors[look.detector].scan(look.text, look.start, look.final))  # type: ignore[attr-defined]
+            said: list[Scan | Unknown] = []
+            for detector in look.detectors:
+                looked += 1
+                said.append(fails(detector, looked) or detectors[detector].scan(look.text, look.start, look.final))
+            quiet = [one.hold for one in said if isinstance(one, Scan) and not one.findings]
+            # As the runner does where nothing was found, or each by itself: it must not matter.
+            results.append(min(quiet) if len(quiet) == len(said) and looked % 2 else said)
         run(release.settle(results))
 
     for number, (parts, finish) in enumerate(events):

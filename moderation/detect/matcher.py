@@ -190,40 +190,54 @@ class Matcher:
 
     def scan(self, text: str, start: int, final: bool) -> tuple[list[Match], int]:
         """Matches that begin at or after `start` and are settled, in order; and the hold (detect/api.py)."""
+        hold = self.quiet(text, start, final)
+        return _Scan(self, text, start).run(final) if hold is None else ([], hold)
+
+    def quiet(self, text: str, start: int, final: bool) -> int | None:
+        """The hold where one search tells that there is no match before it; None where it takes a closer look."""
         length = len(text)
         if start >= length:
-            return [], length
-        # One code point more in front: what stands before the first place, or a line's end where nothing does.
-        tail = text[start - 1 :] if start else "\n" + text
-        raw = tail.encode()
-        led = False
+            return length
         if self._leads is not None:
             around = text[start - WINDOW :].encode() if start > WINDOW else text.encode()
-            led = self._leads(around, 0, len(around))[0] >= 0
-        if not led:
-            quick = self._any if final else self._grow
-            size = len(raw)
-            begin, end = quick(raw, 0, size) if quick is not None else (-1, -1)
-            if begin < 0:
-                return [], length
-            if not final and end == size:
-                at = length - (size - begin if size == len(tail) else len(raw[begin:].decode())) + 1
-                if length - at <= self._least:
-                    return [], at
-        return _Scan(self, text, start, tail, raw, led).run(final)
+            if self._leads(around, 0, len(around))[0] >= 0:
+                return None
+        quick = self._any if final else self._grow
+        if quick is None:
+            return length
+        tail = _tail(text, start)
+        raw = tail.encode()
+        size = len(raw)
+        begin, end = quick(raw, 0, size)
+        if begin < 0:
+            return length
+        if not final and end == size:
+            at = length - (size - begin if size == len(tail) else len(raw[begin:].decode())) + 1
+            if length - at <= self._least:
+                return at
+        return None
+
+
+def _tail(text: str, start: int) -> str:
+    """One code point more in front: what stands before the first place, or a line's end where nothing does."""
+    return text[start - 1 :] if start else "\n" + text
 
 
 class _Scan:
     """The slow way: candidates of each pattern that hits, merged from left to right."""
 
-    def __init__(self, matcher: Matcher, text: str, start: int, tail: str, raw: bytes, led: bool) -> None:
+    def __init__(self, matcher: Matcher, text: str, start: int) -> None:
         self.matcher = matcher
         self.text = text
-        self.tail = tail
-        self.raw = raw
+        self.tail = tail = _tail(text, start)
+        self.raw = raw = tail.encode()
         self.base = start - 1
         self.start = start
         self.narrow = len(raw) == len(tail)
+        led = False
+        if matcher._leads is not None:
+            around = text[max(0, start - WINDOW) :].encode()
+            led = matcher._leads(around, 0, len(around))[0] >= 0
         hits: list[int] = matcher._set.Match(raw) or []
         self.hits = [matcher._all[i] for i in sorted(hits) if led or matcher._all[i].lead is None]
         self.led = matcher._led if led else []

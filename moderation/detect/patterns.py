@@ -23,6 +23,10 @@ class Patterns:
         self._categories = dict(zip(patterns, categories, strict=True))
 
     @property
+    def patterns(self) -> tuple[Pattern, ...]:
+        return tuple(self._categories)
+
+    @property
     def id(self) -> str:
         return self._id
 

@@ -136,6 +136,8 @@ class Words:
         self._version = digest.hexdigest()
         self._groups = [_Group(terms, whole, folded) for (whole, folded), terms in grouped.items() if terms]
         self._folds = any(group.folded for group in self._groups)
+        self.forms = frozenset(fold(term) for terms in grouped.values() for term, _ in terms)
+        """Every term as it is looked for, folded: a text without any of them, folded, has no finding."""
         self._reach = max((group.longest for group in self._groups), default=0)
 
     @property

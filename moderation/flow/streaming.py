@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, Protocol
 
 from moderation.act import Names
 from moderation.audit.record import RecordTooLarge
-from moderation.detect.api import Scan
 from moderation.errors import LogError, UpstreamError
 from moderation.flow.ledger import Entry
 from moderation.flow.reading import Active, category_of, origin_of
@@ -22,9 +21,9 @@ from moderation.policy.limits import decide_all
 from moderation.sentence import ANSWER_WINDOW
 from moderation.stream.plan import Broken, Command, Emit, End, Inspect, Judged, Note, Piece, Reading, Stop, TapeName
 from moderation.stream.release import Release
-from moderation.stream.tape import Look
+from moderation.stream.tape import Look, Said
 from moderation.text import Channel, Origin, Phase, Scope
-from moderation.verdict import Edit, Finding, Fired, Outcome, Unknown, Window
+from moderation.verdict import Edit, Finding, Fired, Outcome, Window
 
 _SHORT = 8192
 """Code points that a detector which is quick may look at in the event loop."""
@@ -268,21 +267,19 @@ class Carrier:
     def _look_now(self, release: Release, looks: Sequence[Look]) -> list[Command] | None:
         """Have the local detectors look, here and now; None where one of them needs a thread."""
         runner = self.active.runner
-        inline, scan = runner.inline, runner.scan_now
         for look in looks:
-            if look.detector not in inline or len(look.text) > _SHORT:
+            if len(look.text) > _SHORT or not runner.inline.issuperset(look.detectors):
                 return None
-        return release.settle([scan(look.detector, look.text, look.start, look.final) for look in looks])
+        scan = runner.scan_now
+        return release.settle([scan(look.detectors, look.text, look.start, look.final) for look in looks])
 
     async def _look(self, release: Release, looks: Sequence[Look]) -> list[Command]:
         """Have the local detectors look, here where they are fast, elsewhere where they are not."""
         runner = self.active.runner
-        results: list[Scan | Unknown] = []
+        results: list[Said] = []
         for look in looks:
-            if look.detector in runner.inline and len(look.text) <= _SHORT:
-                results.append(runner.scan_now(look.detector, look.text, look.start, look.final))
-            else:
-                results.append(await runner.scan(look.detector, look.text, look.start, look.final))
+            inline = runner.inline if len(look.text) <= _SHORT else frozenset()
+            results.append(await runner.scan(look.detectors, inline, look.text, look.start, look.final))
         return release.settle(results)
 
     async def _obey(self, release: Release, commands: Sequence[Command]) -> None:

@@ -6,17 +6,16 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from moderation.act import Change, Names
-from moderation.detect.api import Scan
 from moderation.judge import Seen, blocker, effect, enforced, shifted, window
 from moderation.policy.decide import Patience
 from moderation.policy.limits import uneditable_window
 from moderation.stream.gate import Frame, Gate
 from moderation.stream.lane import Item, Lane, clear
 from moderation.stream.plan import Broken, Command, End, Inspect, Judged, Note, Piece, Plan, Stop, TapeName
-from moderation.stream.tape import Look
+from moderation.stream.tape import Look, Said
 from moderation.stream.whole import Whole
 from moderation.text import Channel, Phase, Turn
-from moderation.verdict import Fired, Key, Outcome, Unknown, Window
+from moderation.verdict import Fired, Key, Outcome, Window
 
 
 class Release:
@@ -93,7 +92,7 @@ class Release:
             return list(self._touched[0][1])
         return [look for _, looks in self._touched for look in looks]
 
-    def settle(self, results: Sequence[Scan | Unknown]) -> list[Command]:
+    def settle(self, results: Sequence[Said]) -> list[Command]:
         """Answer the looks of the last `feed` or `end`, in their order."""
         commands: list[Command] = []
         if self.over:

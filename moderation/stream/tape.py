@@ -25,14 +25,19 @@ _SLACK = 4096
 
 
 class Look(NamedTuple):
-    """One detector has something new to look at. A tuple, for a stream makes some for each frame."""
+    """Some detectors have something new to look at. A tuple, for a stream makes one for each frame."""
 
-    detector: str
+    detectors: tuple[str, ...]
+    """All that have come equally far: nearly always all that read the tape."""
     text: str
     start: int
     final: bool
     base: int
     """The position, among normalised code points, at which `text` starts."""
+
+
+Said = int | Sequence[Scan | Unknown]
+"""What the detectors of a look said: where none of them found anything, how far all are done; else each by itself."""
 
 
 class Tape:
@@ -46,7 +51,8 @@ class Tape:
     def __init__(self, behind: Mapping[str, int]) -> None:
         """`behind`: the local detectors that read this tape, with how far each looks back."""
         self._behind = dict(behind)
-        self._holds = dict.fromkeys(behind, 0)
+        self._holds = {tuple(behind): 0} if behind else {}
+        """Where detectors have come to, together as far as they have come equally far."""
         self.dead: dict[str, tuple[Unknown, int]] = {}
         """Detectors that failed, with the position from which nothing is known."""
         self._text = ""
@@ -78,37 +84,45 @@ class Tape:
         base, norm = self._norm_base, self._norm
         end = base + len(norm)
         looks: list[Look] = []
-        for detector, hold in self._holds.items():
+        for detectors, hold in self._holds.items():
             if hold < end:
-                begin = max(base, hold - self._behind[detector])
-                looks.append(Look(detector, norm[begin - base :], hold - begin, final, begin))
+                begin = max(base, hold - self._reach(detectors))
+                looks.append(Look(detectors, norm[begin - base :], hold - begin, final, begin))
         return looks
 
-    def seen(self, looks: Sequence[Look], results: Sequence[Scan | Unknown]) -> None:
-        """Take in the answers to looks."""
-        for look, result in zip(looks, results, strict=True):
-            if type(result) is Scan and not result.findings:
-                self._holds[look.detector] = result.hold + look.base
-            else:
-                self._take_in(look, result)
+    def _reach(self, detectors: tuple[str, ...]) -> int:
+        """How far back some detectors look."""
+        return max([self._behind[detector] for detector in detectors])
 
-    def _take_in(self, look: Look, result: Scan | Unknown) -> None:
-        if isinstance(result, Unknown):
-            if look.detector in self._holds:
-                hold = self._holds.pop(look.detector)
-                self.dead[look.detector] = (result, self._original(hold))
+    def seen(self, looks: Sequence[Look], results: Sequence[Said]) -> None:
+        """Take in the answers to looks."""
+        if len(self._holds) == 1 and len(looks) == 1 and type(results[0]) is int:
+            self._holds[looks[0].detectors] = results[0] + looks[0].base
             return
-        for finding in result.findings:
-            assert finding.span is not None
-            if self._starts is None:
-                self._found.append(shifted(finding, look.base))
-            else:
-                start, last = finding.span.start + look.base, finding.span.end + look.base - 1
-                span = Span(self._original(start), self._starts[last - self._norm_base] + 1)
-                self._found.append(replace(finding, span=span))
-        if result.findings:
-            self._found.sort(key=_order)
-        self._holds[look.detector] = result.hold + look.base
+        holds: dict[str, int] = {detector: hold for group, hold in self._holds.items() for detector in group}
+        for look, said in zip(looks, results, strict=True):
+            if isinstance(said, int):
+                holds.update(dict.fromkeys(look.detectors, said + look.base))
+                continue
+            for detector, result in zip(look.detectors, said, strict=True):
+                if isinstance(result, Unknown):
+                    self.dead[detector] = (result, self._original(holds.pop(detector)))
+                else:
+                    holds[detector] = result.hold + look.base
+                    self._found.extend(self._placed(finding, look.base) for finding in result.findings)
+        self._found.sort(key=_order)
+        groups: dict[int, list[str]] = {}
+        for detector, hold in holds.items():
+            groups.setdefault(hold, []).append(detector)
+        self._holds = {tuple(sorted(group)): hold for hold, group in groups.items()}
+
+    def _placed(self, finding: Finding, base: int) -> Finding:
+        """A finding in a text that stands at `base`, in its place on the tape."""
+        assert finding.span is not None
+        if self._starts is None:
+            return shifted(finding, base)
+        start, last = finding.span.start + base, finding.span.end + base - 1
+        return replace(finding, span=Span(self._original(start), self._starts[last - self._norm_base] + 1))
 
     def _original(self, norm: int) -> int:
         """The original position of a normalised one."""
@@ -182,7 +196,7 @@ class Tape:
         if keep - self._base >= _SLACK:
             self._text = self._text[keep - self._base :]
             self._base = keep
-        least = min((hold - self._behind[d] for d, hold in self._holds.items()), default=self._norm_base + len(self._norm))
+        least = min((hold - self._reach(group) for group, hold in self._holds.items()), default=self._norm_base + len(self._norm))
         if least - self._norm_base >= _SLACK:
             cut = least - self._norm_base
             self._norm = self._norm[cut:]

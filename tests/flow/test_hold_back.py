@@ -41,7 +41,7 @@ def waits(deltas: list[str]) -> list[int]:
         [raw] = sse(chunk({"content": delta}), done=False)
         heard = speech.read(raw)
         looks = release.feed(raw, heard.pieces, heard.finished, heard.choices)
-        release.settle([active.runner.scan_now(look.detector, look.text, look.start, look.final) for look in looks])
+        release.settle([active.runner.scan_now(look.detectors, look.text, look.start, look.final) for look in looks])
         held.append(release.waiting)
     return held
 

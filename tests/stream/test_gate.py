@@ -10,6 +10,7 @@ from moderation.act import Names
 from moderation.policy.decide import Patience
 from moderation.stream.plan import Broken, Command, Emit, End, Inspect, Judged, Stop
 from moderation.stream.release import Release
+from moderation.stream.tape import Look
 from moderation.text import Channel, Span
 from moderation.verdict import FULL_SCORE, Action, Finding
 from tests.playbook import ANSWER, CALL, REASONING, Digits, Piece, Rule, Tape, ToyPlan, Word, deltas, play, timeout
@@ -53,10 +54,10 @@ class Slow:
         judged = [Judged((Span(0, max(1, len(text))),), (findings,), ((),)) for text in inspect.texts]
         self._obey(self.release.answer(inspect.job, judged))
 
-    def _look(self, looks: Sequence[object]) -> None:
+    def _look(self, looks: Sequence[Look]) -> None:
         detectors = {one.id: one for one in self.plan.local}
         self._obey(self.release.settle(
-            [detectors[look.detector].scan(look.text, look.start, look.final) for look in looks]  # type: ignore[attr-defined]
+            [[detectors[one].scan(look.text, look.start, look.final) for one in look.detectors] for look in looks]
         ))  # fmt: skip
 
     def _obey(self, commands: Sequence[Command]) -> None:

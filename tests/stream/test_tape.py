@@ -21,7 +21,7 @@ def grown(tape: Tape, text: str, final: bool = False) -> None:
     """The text arrives, and the detector looks at it."""
     tape.grow(text)
     looks = tape.looks(final)
-    tape.seen(looks, [NUMBERS.scan(look.text, look.start, look.final) for look in looks])
+    tape.seen(looks, [[NUMBERS.scan(look.text, look.start, look.final)] for look in looks])
 
 
 def test_what_may_go_on_is_not_settled() -> None:
@@ -56,10 +56,10 @@ def test_a_detector_that_failed_is_remembered_with_its_place() -> None:
     tape.grow("ab 12")
     looks = tape.looks(False)
     lost = Unknown("other", Cause.TIMEOUT)
-    tape.seen(looks, [NUMBERS.scan(looks[0].text, looks[0].start, False), lost])
+    tape.seen(looks, [[NUMBERS.scan(looks[0].text, looks[0].start, False), lost]])
     assert tape.dead == {"other": (lost, 0)}
     tape.grow("3")
-    assert [look.detector for look in tape.looks(False)] == ["digits"]
+    assert [look.detectors for look in tape.looks(False)] == [("digits",)]
 
 
 def test_the_place_of_a_failure_is_where_the_detector_had_come_to() -> None:
@@ -67,7 +67,7 @@ def test_the_place_of_a_failure_is_where_the_detector_had_come_to() -> None:
     grown(tape, "ab 12")
     tape.grow("34")
     looks = tape.looks(False)
-    tape.seen(looks, [Unknown("digits", Cause.ERROR)])
+    tape.seen(looks, [[Unknown("digits", Cause.ERROR)]])
     assert tape.dead["digits"][1] == 3
 
 
@@ -75,7 +75,7 @@ def test_a_finding_holds_the_frontier_of_another_detector() -> None:
     tape = Tape({"digits": 1, "slow": 0})
     tape.grow("ab 1234 cd")
     looks = tape.looks(False)
-    tape.seen(looks, [NUMBERS.scan(looks[0].text, 0, False), Scan((), 5)])
+    tape.seen(looks, [[NUMBERS.scan(looks[0].text, 0, False), Scan((), 5)]])
     assert tape.frontier() == 3
 
 

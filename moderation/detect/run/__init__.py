@@ -6,14 +6,17 @@ One of the two places with a broad except: past it, a detector that failed is a 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeGuard, TypeVar
 
 from moderation.detect.api import Detector, Local, Scan, Windowed
-from moderation.detect.run.cache import Cache
+from moderation.detect.prefilter import Prefilter
+from moderation.detect.run.cache import FINDING, WINDOW, Cache
 from moderation.detect.run.workers import Overloaded, Workers
 from moderation.normalise import Normalised, normalise
 from moderation.sentence import windows
@@ -24,9 +27,6 @@ INLINE_LENGTH = 4096
 """Texts of up to so many code points in all are scanned at once by inline detectors: a thread would cost more."""
 _TIMEOUT = 0.3
 _SLOW = 0.001
-_SMALL = 256
-"""Texts shorter than this are scanned again sooner than they are looked up, where the detector is inline."""
-
 T = TypeVar("T")
 Observe = Callable[[str, float, Cause | None], None]
 """Told of each run: detector, seconds, and the cause where it failed."""
@@ -40,6 +40,11 @@ class Examined:
     findings: tuple[tuple[Finding, ...], ...]
     unknown: tuple[tuple[Unknown, ...], ...]
 
+    @property
+    def weight(self) -> int:
+        """Bytes that it takes, about."""
+        return sum(FINDING * len(some) for some in self.findings) + WINDOW * len(self.windows)
+
 
 @dataclass(frozen=True, slots=True)
 class _Text:
@@ -52,6 +57,7 @@ class _Text:
 
 Answer = tuple[Finding, ...] | Unknown
 """Of one detector about one text, or one window."""
+_NOTHING: tuple[Answer, ...] = ((),)
 
 
 class Runner:
@@ -81,6 +87,8 @@ class Runner:
         self._cache = cache if cache is not None else Cache(0)
         self._observe = observe
         self._workers = workers if workers is not None else Workers()
+        self._prefilters: dict[tuple[str, ...], Prefilter] = {}
+        self._versions: dict[tuple[frozenset[str], int], str] = {}
 
     def has(self, detector: str) -> bool:
         return detector in self._locals or detector in self._windowed
@@ -92,15 +100,28 @@ class Runner:
     def close(self) -> None:
         self._workers.close()
 
-    def scan_now(self, detector: str, text: str, start: int, final: bool) -> Scan | Unknown:
-        """Have a local detector look at normalised text, here and now. For inline ones, and short texts."""
+    def scan_now(self, detectors: tuple[str, ...], text: str, start: int, final: bool) -> int | Sequence[Scan | Unknown]:
+        """Have local detectors look at normalised text, here and now. For inline ones, and short texts.
+
+        Where none of them finds anything: how far all are done. Else what each says.
+        """
+        prefilter = self._prefilters.get(detectors) or self._prefilter(detectors)
+        hold = _quiet(prefilter, text, start, final)
+        if hold is not None and len(prefilter.covers) == len(detectors):
+            return hold
+        covered = prefilter.covers if hold is not None else frozenset()
+        quiet = Scan((), hold or 0)
+        return _together([quiet if one in covered else self._scan_one(one, text, start, final) for one in detectors])
+
+    def _prefilter(self, detectors: tuple[str, ...]) -> Prefilter:
+        """The prefilter of some detectors: of those that are inline, for others may be anything."""
+        found = self._prefilters[detectors] = Prefilter(self._locals[one] for one in detectors if one in self.inline)
+        return found
+
+    def _scan_one(self, detector: str, text: str, start: int, final: bool) -> Scan | Unknown:
         local = self._locals.get(detector)
         if local is None:
             return self._unknown(detector, Cause.UNAVAILABLE, 0.0)
-        if len(text) < _SMALL:
-            result = _scan(local, text, start, final)
-            if type(result) is Scan:
-                return result
         begun = time.perf_counter()
         result = _scan(local, text, start, final)
         seconds = time.perf_counter() - begun
@@ -109,47 +130,82 @@ class Runner:
             self._observe(detector, seconds, result.cause if isinstance(result, Unknown) else None)
         return result
 
-    async def scan(self, detector: str, text: str, start: int, final: bool) -> Scan | Unknown:
-        """The same, off the event loop and with the detector's time-out."""
-        local = self._locals.get(detector)
-        if local is None:
-            return self._unknown(detector, Cause.UNAVAILABLE, 0.0)
-        return await self._run(detector, lambda: _scan(local, text, start, final))
+    async def scan(
+        self, detectors: tuple[str, ...], inline: frozenset[str], text: str, start: int, final: bool
+    ) -> int | Sequence[Scan | Unknown]:
+        """The same; those that are not `inline` off the event loop, and with their time-outs."""
+        results: list[Scan | Unknown] = []
+        for detector in detectors:
+            local = self._locals.get(detector)
+            if local is None or detector in inline:
+                results.append(self._scan_one(detector, text, start, final))
+            else:
+                results.append(await self._run(detector, partial(_scan, local, text, start, final)))
+        return _together(results)
 
     async def examine(self, texts: Sequence[str], wanted: frozenset[str], tenant: str, window: int) -> tuple[Examined, ...]:
-        """Have whole texts judged by all wanted detectors, each detector once for all of them."""
-        ready = {text: self._ready(text, tenant, window) for text in dict.fromkeys(texts)}
-        names = sorted(wanted)
-        short = sum(map(len, ready)) <= INLINE_LENGTH
-        here = [name for name in names if short and name in self.inline]
-        elsewhere = [name for name in names if name not in here]
-        answers = {name: self._here(name, ready) for name in here}
+        """Have whole texts judged by all wanted detectors, each detector once for all of them.
+
+        A text that all of them have judged before is not judged again.
+        """
+        version = self._versions.get((wanted, window)) or self._version(wanted, window)
+        examined: dict[str, Examined] = {}
+        missing: dict[str, bytes] = {}
+        for text in dict.fromkeys(texts):
+            fingerprint = self._cache.fingerprint(tenant, text)
+            kept = self._cache.get(fingerprint, version)
+            if isinstance(kept, Examined):
+                examined[text] = kept
+            else:
+                missing[text] = fingerprint
+        if missing:
+            ready = {text: self._ready(text, tenant, window, fingerprint) for text, fingerprint in missing.items()}
+            for text, one in (await self._judged(ready, sorted(wanted))).items():
+                examined[text] = one
+                if not any(one.unknown):
+                    self._cache.put(missing[text], version, one, one.weight)
+        return tuple([examined[text] for text in texts])
+
+    def _version(self, wanted: frozenset[str], window: int) -> str:
+        """What a judgement by all of them depends on, but for the text."""
+        versions = [(name, self._of(name).version if self.has(name) else "") for name in sorted(wanted)]
+        found = self._versions[(wanted, window)] = hashlib.sha256(repr((window, versions)).encode()).hexdigest()
+        return found
+
+    def _of(self, name: str) -> Local | Windowed:
+        return self._locals[name] if name in self._locals else self._windowed[name]
+
+    async def _judged(self, ready: Mapping[str, _Text], names: Sequence[str]) -> dict[str, Examined]:
+        """Have texts judged that are not known yet."""
+        here: tuple[str, ...] = ()
+        if sum(map(len, ready)) <= INLINE_LENGTH:
+            here = tuple([name for name in names if name in self.inline])
+        answers: dict[str, Mapping[str, tuple[Answer, ...]]] = {name: {} for name in here}
+        if here:
+            prefilter = self._prefilters.get(here) or self._prefilter(here)
+            loud = {text: one for text, one in ready.items() if _quiet(prefilter, one.plain.text, 0, True) is None}
+            answers = {name: self._here(name, loud if name in prefilter.covers else ready) for name in here}
+        elsewhere = [name for name in names if name not in answers]
         if elsewhere:
             found = await asyncio.gather(*(self._elsewhere(name, ready) for name in elsewhere))
             answers.update(zip(elsewhere, found, strict=True))
-        examined = {
-            text: _gathered(one, [(answers[name][text], name in self._windowed) for name in names]) for text, one in ready.items()
+        return {
+            text: _gathered(one, [(answers[name].get(text, _NOTHING), name in self._windowed) for name in names])
+            for text, one in ready.items()
         }
-        return tuple(examined[text] for text in texts)
 
     # ---- one detector, many texts --------------------------------------------------------------------------------
 
-    def _ready(self, text: str, tenant: str, window: int) -> _Text:
-        return _Text(text, normalise(text), windows(text, window), tenant, self._cache.fingerprint(tenant, text))
+    def _ready(self, text: str, tenant: str, window: int, fingerprint: bytes) -> _Text:
+        return _Text(text, normalise(text), windows(text, window), tenant, fingerprint)
 
     def _here(self, name: str, ready: Mapping[str, _Text]) -> dict[str, tuple[Answer, ...]]:
+        if not ready:
+            return {}
         local = self._locals[name]
-        answers: dict[str, tuple[Answer, ...]] = {}
         begun = time.perf_counter()
-        cause: Cause | None = None
-        for text, one in ready.items():
-            kept = self._cache.get(one.fingerprint, local.version) if len(text) >= _SMALL else None
-            answer: Answer = kept if kept is not None else _whole(local, one.plain)
-            if isinstance(answer, Unknown):
-                cause = answer.cause
-            elif kept is None and len(text) >= _SMALL:
-                self._cache.put(one.fingerprint, local.version, answer)
-            answers[text] = (answer,)
+        answers: dict[str, tuple[Answer, ...]] = {text: (_whole(local, one.plain),) for text, one in ready.items()}
+        cause = _cause([answer for one in answers.values() for answer in one])
         self._observe(name, time.perf_counter() - begun, cause)
         return answers
 
@@ -167,7 +223,8 @@ class Runner:
             return dict.fromkeys(ready, (lost,))
         known: dict[bytes, Answer] = {}
         for key in jobs:
-            if (kept := self._cache.get(key, version)) is not None:
+            kept = self._cache.get(key, version)
+            if isinstance(kept, tuple):
                 known[key] = kept
         missing = [key for key in jobs if key not in known]
         if missing:
@@ -177,7 +234,7 @@ class Runner:
                 answer = found if isinstance(found, Unknown) else found[at]
                 known[key] = answer
                 if not isinstance(answer, Unknown):
-                    self._cache.put(key, version, answer)
+                    self._cache.put(key, version, answer, FINDING * len(answer))
         return {text: tuple(known[key] for key in keys) for text, keys in pieces.items()}
 
     def _pieces(self, ready: Mapping[str, _Text]) -> tuple[dict[str, tuple[bytes, ...]], dict[bytes, Normalised | str]]:
@@ -214,6 +271,12 @@ class Runner:
     def _unknown(self, name: str, cause: Cause, seconds: float) -> Unknown:
         self._observe(name, seconds, cause)
         return Unknown(name, cause)
+
+
+def _together(results: Sequence[Scan | Unknown]) -> int | Sequence[Scan | Unknown]:
+    """How far all are done, where none of them found anything or failed; else what each says."""
+    holds = [one.hold for one in results if isinstance(one, Scan) and not one.findings]
+    return min(holds) if len(holds) == len(results) else results
 
 
 def _is_local(detector: Detector) -> TypeGuard[Local]:
@@ -277,6 +340,13 @@ def _scan(local: Local, text: str, start: int, final: bool) -> Scan | Unknown:
     if placed and (result.findings == () or _are_findings(result.findings, local.id, start, result.hold, spans=True)):
         return result
     return Unknown(local.id, Cause.INVALID)
+
+
+def _quiet(prefilter: Prefilter, text: str, start: int, final: bool) -> int | None:
+    try:
+        return prefilter.quiet(text, start, final)
+    except Exception:  # noqa: BLE001 - as above; each detector is asked then, and says for itself
+        return None
 
 
 def _whole(local: Local, plain: Normalised) -> Answer:

@@ -9,13 +9,11 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections import OrderedDict
-from collections.abc import Sequence
 
-from moderation.verdict import Finding
-
-_ENTRY = 400
-_FINDING = 360
-"""Bytes that an entry and a finding take, about."""
+ENTRY = 400
+FINDING = 360
+WINDOW = 180
+"""Bytes that an entry, a finding and a window take, about."""
 
 
 class Cache:
@@ -25,7 +23,7 @@ class Cache:
         """`bound` is in bytes; `key` is for tests, else it is drawn anew for each process."""
         self._bound = bound
         self._key = key if key is not None else secrets.token_bytes(32)
-        self._kept: OrderedDict[tuple[bytes, str], tuple[Finding, ...]] = OrderedDict()
+        self._kept: OrderedDict[tuple[bytes, str], tuple[object, int]] = OrderedDict()
         self._size = 0
         self.hits = 0
         self.misses = 0
@@ -41,26 +39,23 @@ class Cache:
         message = len(owner).to_bytes(4, "big") + owner + text.encode("utf-8", "surrogatepass")
         return hmac.digest(self._key, message, "sha256")
 
-    def get(self, text: bytes, version: str) -> tuple[Finding, ...] | None:
+    def get(self, text: bytes, version: str) -> object | None:
+        """What was put under this key; None where nothing is kept."""
         found = self._kept.get((text, version))
         if found is None:
             self.misses += 1
             return None
         self._kept.move_to_end((text, version))
         self.hits += 1
-        return found
+        return found[0]
 
-    def put(self, text: bytes, version: str, findings: Sequence[Finding]) -> None:
+    def put(self, text: bytes, version: str, kept: object, weight: int) -> None:
+        """Keep something, without text in it, that takes `weight` bytes besides its entry."""
         key = (text, version)
         if (before := self._kept.pop(key, None)) is not None:
-            self._size -= _weight(before)
-        kept = tuple(findings)
-        self._kept[key] = kept
-        self._size += _weight(kept)
+            self._size -= before[1]
+        self._kept[key] = (kept, ENTRY + weight)
+        self._size += ENTRY + weight
         while self._size > self._bound and self._kept:
-            _, gone = self._kept.popitem(last=False)
-            self._size -= _weight(gone)
-
-
-def _weight(findings: tuple[Finding, ...]) -> int:
-    return _ENTRY + _FINDING * len(findings)
+            _, (_, gone) = self._kept.popitem(last=False)
+            self._size -= gone

@@ -138,17 +138,20 @@ def test_a_broken_detector_is_unknown_everywhere(act: Callable[[str, int, bool],
     assert one.unknown == ((Unknown("fake", cause),),) * len(one.windows)
     assert sum(map(len, one.findings)) == 4
     runner = Runner({"fake": fake}, {})
-    assert runner.scan_now("fake", "abc X", 0, True) == Unknown("fake", cause)
+    assert runner.scan_now(("fake",), "abc X", 0, True) == [Unknown("fake", cause)]
 
 
 def test_scan_now_and_scan() -> None:
     told: list[tuple[str, Cause | None]] = []
     runner = Runner({"fake": Fake()}, {}, observe=lambda name, seconds, cause: told.append((name, cause)))
     wanted = Scan((found("fake", 2),), 3)
-    assert runner.scan_now("fake", "XaX", 1, False) == wanted
-    assert asyncio.run(runner.scan("fake", "XaX", 1, False)) == wanted
-    assert runner.scan_now("none", "X", 0, True) == Unknown("none", Cause.UNAVAILABLE)
-    assert asyncio.run(runner.scan("none", "X", 0, True)) == Unknown("none", Cause.UNAVAILABLE)
+    lost = Unknown("none", Cause.UNAVAILABLE)
+    for both, inline in ((False, frozenset[str]()), (True, frozenset({"fake"}))):
+        names = ("fake", "none") if both else ("fake",)
+        assert runner.scan_now(names, "XaX", 1, False) == [wanted, lost][: len(names)]
+        assert asyncio.run(runner.scan(names, inline, "XaX", 1, False)) == [wanted, lost][: len(names)]
+    assert runner.scan_now(("fake",), "aaa", 1, False) == 3
+    assert asyncio.run(runner.scan(("fake",), frozenset(), "aaa", 1, False)) == 3
     assert ("none", Cause.UNAVAILABLE) in told
     assert ("fake", None) in told
     runner.close()
