@@ -1,12 +1,14 @@
 """The load generator: N clients that ask one after the other, over connections that are kept. Prints its measurements as JSON.
 
-`python -m bench.load PORT CLIENTS REQUESTS whole|stream`. It reads each answer to its end and notes, in microseconds: the whole
-time, the time to the first event, and for each event of a stream how long it took from the upstream's socket to here.
+`python -m bench.load PORT CLIENTS REQUESTS whole|stream GAP_MS`. It reads each answer to its end and notes, in microseconds: the
+whole time, the time to the first event, and for each event of a stream how long it took from the upstream's socket to here. No
+prompt comes twice, so that nothing has been judged before but the system prompt, as in real life.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import re
 import sys
@@ -15,20 +17,22 @@ from typing import cast
 
 import uvloop
 
-from bench.upstream import CHUNKS
+from bench.upstream import CHUNKS, PLACE, word
 
 PROMPT = ("Please read the following note and tell me in plain words what it asks of us. The garden club meets on the second "
           "Thursday of each month in the small hall behind the library. Members bring cuttings, seeds and questions. Last time "
           "we spoke about roses that do not flower, about moss in the lawn, and about whether coffee grounds keep slugs away. "
           "This month a visitor from the botanical garden will show slides of alpine plants, and we would like someone to "
-          "bring a projector, someone to make tea.")[:500]
+          "bring a projector, someone to make tea.")[:489]
 _DELTA = re.compile(rb'"finish_reason":')
 _SENT = re.compile(rb": sent ([0-9,]+)")
 
 
-def request(port: int, stream: bool) -> bytes:
-    messages = [{"role": "system", "content": "You are a helpful assistant."}, {"role": "user", "content": PROMPT}]
-    body = json.dumps({"model": "qwen3.5-plus", "messages": messages, "stream": stream}).encode()
+def request(port: int, stream: bool, gap_ms: float) -> bytes:
+    """A request with a place for a word of its own in its prompt."""
+    text = f"{PLACE.decode()}: {PROMPT}"
+    messages = [{"role": "system", "content": "You are a helpful assistant."}, {"role": "user", "content": text}]
+    body = json.dumps({"model": "qwen3.5-plus", "messages": messages, "stream": stream, "gap_ms": gap_ms}).encode()
     return (f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nuser-agent: bench\r\naccept: */*\r\n"
             "authorization: Bearer sk-bench\r\ncontent-type: application/json\r\n"
             f"content-length: {len(body)}\r\n\r\n").encode() + body
@@ -87,14 +91,15 @@ class Client(asyncio.Protocol):
             self.answered.set_exception(error or ConnectionError("the server dropped the connection"))
 
 
-async def load(port: int, clients: int, requests: int, stream: bool) -> dict[str, object]:
+async def load(port: int, clients: int, requests: int, stream: bool, gap_ms: float) -> dict[str, object]:
     loop = asyncio.get_running_loop()
-    raw = request(port, stream)
+    raw = request(port, stream, gap_ms)
+    number = itertools.count(monotonic_ns() // 1000)
     people = [(await loop.create_connection(Client, "127.0.0.1", port))[1] for _ in range(clients)]
 
     async def talk(client: Client) -> None:
         for _ in range(requests // clients):
-            await client.ask(raw)
+            await client.ask(raw.replace(PLACE, word(next(number))))
 
     began = monotonic_ns()
     await asyncio.gather(*map(talk, people))
@@ -109,4 +114,5 @@ async def load(port: int, clients: int, requests: int, stream: bool) -> dict[str
 
 
 if __name__ == "__main__":
-    print(json.dumps(uvloop.run(load(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "stream"))))
+    port, clients, requests, kind, gap_ms = sys.argv[1:]
+    print(json.dumps(uvloop.run(load(int(port), int(clients), int(requests), kind == "stream", float(gap_ms)))))

@@ -44,20 +44,19 @@ class Report:
     machine: Mapping[str, str]
     command: str
     rounds: int
-    gap_ms: float
     sync: Sequence[int]
     targets: Mapping[str, Mapping[str, Measured]]
 
     def json(self) -> str:
         targets = {name: {load: measured.figures() for load, measured in loads.items()} for name, loads in self.targets.items()}
-        body = {**self.machine, "command": self.command, "rounds": self.rounds, "gap_ms": self.gap_ms, "chunks": CHUNKS,
+        body = {**self.machine, "command": self.command, "rounds": self.rounds, "chunks": CHUNKS,
                 "fdatasync_p50_us": at(self.sync, 0.5), "fdatasync_p99_us": at(self.sync, 0.99), "targets": targets}
         return json.dumps(body, indent=1) + "\n"
 
     def table(self) -> str:
         lines = [f"# Benchmark of {self.machine['date']}", "",
                  *(f"- {name}: {value}" for name, value in self.machine.items() if name != "date"),
-                 f"- command: `{self.command.strip()}`, {self.rounds} round(s), {self.gap_ms:g} ms between chunks",
+                 f"- command: `{self.command.strip()}`, {self.rounds} round(s)",
                  f"- one fdatasync of 4 KiB on the log's disk: p50 {at(self.sync, 0.5):.0f} µs, p99 {at(self.sync, 0.99):.0f} µs",
                  ""]
         names = next(iter(self.targets.values())).keys() if self.targets else ()

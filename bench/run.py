@@ -37,10 +37,18 @@ class Load:
     stream: bool
     requests: int
     quick: int
+    gap_ms: float = 0.0
+    """Between the chunks of a stream. Paced as a model speaks, or back to back: what the work costs, without the waking up."""
 
 
-LOADS = (Load("whole, 1 client", 1, False, 300, 60), Load("whole, 32 clients", 32, False, 1600, 320),
-         Load("64-chunk stream, 1 client", 1, True, 16, 4), Load("64-chunk stream, 32 clients", 32, True, 96, 32))
+LOADS = (
+    Load("whole, 1 client", 1, False, 300, 60),
+    Load("whole, 32 clients", 32, False, 1600, 320),
+    Load("64-chunk stream, 1 client, 5 ms apart", 1, True, 16, 4, 5.0),
+    Load("64-chunk stream, 32 clients, 5 ms apart", 32, True, 96, 32, 5.0),
+    Load("64-chunk stream, 1 client, back to back", 1, True, 60, 20),
+    Load("64-chunk stream, 8 clients, back to back", 8, True, 400, 80),
+)
 
 
 @dataclass
@@ -126,7 +134,7 @@ def sync_micros(folder: Path, count: int = 200) -> list[int]:
 def measure(target: Target, load: Load, requests: int) -> None:
     before = cpu_seconds(target.pid) if target.pid else 0.0
     kind = "stream" if load.stream else "whole"
-    command = [sys.executable, "-m", "bench.load", str(target.port), str(load.clients), str(requests), kind]
+    command = [sys.executable, "-m", "bench.load", str(target.port), str(load.clients), str(requests), kind, str(load.gap_ms)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     if done.returncode:
         raise SystemExit(f"bench: {target.name}, {load.name}: {done.stderr.strip()[-2000:]}")
@@ -162,7 +170,6 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="one short round: a look, not a measurement")
     parser.add_argument("--targets", default=",".join(TARGETS), help="which of direct, pass, strict, fast (default: all)")
     parser.add_argument("--rounds", type=int, default=0, metavar="N", help="rounds over all targets (default: 5; with --quick 1)")
-    parser.add_argument("--gap", type=float, default=5.0, metavar="MS", help="time between the chunks of a stream (default: 5)")
     parser.add_argument("--data", type=Path, metavar="DIR", help="the disk for the logs (default: a temporary folder)")
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results", metavar="DIR", help="where the results go")
     chosen = parser.parse_args(arguments)
@@ -175,7 +182,7 @@ def main(arguments: Sequence[str]) -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=chosen.data)))
         upstream_port = free_port()
-        upstream = stack.enter_context(process(sys.executable, "-m", "bench.upstream", str(upstream_port), str(chosen.gap)))
+        upstream = stack.enter_context(process(sys.executable, "-m", "bench.upstream", str(upstream_port)))
         listening(upstream, upstream_port)
         targets = [start(name, upstream_port, folder, stack) for name in names]
         for target in targets:  # imports, connections, caches of the code: none of what is asked
@@ -189,7 +196,7 @@ def main(arguments: Sequence[str]) -> int:
                     print(f"{said:70}", end="", file=sys.stderr, flush=True)
                     measure(target, load, load.quick if chosen.quick else load.requests)
         print(file=sys.stderr)
-        report = Report(machine(ROOT), "python -m bench.run " + " ".join(arguments), rounds, chosen.gap, sync_micros(folder),
+        report = Report(machine(ROOT), "python -m bench.run " + " ".join(arguments), rounds, sync_micros(folder),
                         {target.name: target.measured for target in targets})
     print(report.table())
     stem = time.strftime("%Y-%m-%d-%H%M%S", time.gmtime()) + ("-quick" if chosen.quick else "")

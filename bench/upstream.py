@@ -1,7 +1,8 @@
-"""The benchmark's upstream: an HTTP server that answers chat completions from memory. `python -m bench.upstream PORT GAP_MS`.
+"""The benchmark's upstream: an HTTP server that answers chat completions from memory. `python -m bench.upstream PORT`.
 
-A stream has CHUNKS deltas of one word, GAP_MS apart. A comment before [DONE] tells the monotonic time of each, which
-every process of this machine can compare with its own clock; the deltas themselves look as Qwen's do.
+A stream has CHUNKS deltas of one word, as far apart as the request's `gap_ms` says; no whole answer comes twice. A comment before
+[DONE] tells the monotonic time of each delta, which every process of this machine can compare with its own clock; the deltas
+themselves look as Qwen's do.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ _TEXT = ("the harbour was quiet when the first boats came in and the light over 
          "the men on the quay talked about the weather and the price of fish and nobody hurried because there was nothing to "
          "hurry for on a morning like this one before the market opened and the town woke up")
 _WORDS = _TEXT.split()
-_MESSAGE = {"role": "assistant", "content": _TEXT}
+PLACE = b"aaaaaaaaa"
+_LETTERS = bytes.maketrans(b"0123456789", b"abcdefghij")
+_MESSAGE = {"role": "assistant", "content": f"{PLACE.decode()}: {_TEXT}"}
 _ANSWER = json.dumps({
     "choices": [{"message": _MESSAGE, "finish_reason": "stop", "index": 0, "logprobs": None}],
     "object": "chat.completion", "usage": {"prompt_tokens": 120, "completion_tokens": 60, "total_tokens": 180},
@@ -32,6 +35,14 @@ _DELTA = ('data: {"choices":[{"delta":{"content":"%s ","reasoning_content":null}
           '"id":"chatcmpl-bench"}\n\n')
 
 
+_GAP = re.compile(rb'"gap_ms": *([0-9.]+)')
+
+
+def word(number: int) -> bytes:
+    """A word of nine letters for a number: one of digits alone could be somebody's."""
+    return (b"%09d" % (number % 1_000_000_000)).translate(_LETTERS)
+
+
 def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
@@ -39,8 +50,8 @@ def _chunk(data: bytes) -> bytes:
 class Conversation(asyncio.Protocol):
     """One connection: requests come one after the other, never pipelined."""
 
-    def __init__(self, gap: float) -> None:
-        self._gap = gap
+    def __init__(self) -> None:
+        self._gap = 0.0
         self._received = b""
         self._sent = 0
         self._times: list[int] = []
@@ -60,10 +71,11 @@ class Conversation(asyncio.Protocol):
         if b'"stream":true' in body.replace(b" ", b""):
             self._sent = 0
             self._times = []
+            self._gap = float(_GAP.search(body)[1]) / 1000  # type: ignore[index]  # the load generator always sends it
             self._transport.write(_STREAM)
             self._next()
         else:
-            self._transport.write(_WHOLE)
+            self._transport.write(_WHOLE.replace(PLACE, word(monotonic_ns() // 1000)))
 
     def _next(self) -> None:
         if self._transport.is_closing():
@@ -79,11 +91,11 @@ class Conversation(asyncio.Protocol):
         asyncio.get_running_loop().call_later(self._gap, self._next)
 
 
-async def serve(port: int, gap: float) -> None:
+async def serve(port: int) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Conversation(gap), "127.0.0.1", port)
+    server = await loop.create_server(Conversation, "127.0.0.1", port)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1]), float(sys.argv[2]) / 1000))
+    uvloop.run(serve(int(sys.argv[1])))

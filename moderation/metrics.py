@@ -6,19 +6,24 @@ configuration or the active policy has (`know`); everything else is counted as `
 
 from __future__ import annotations
 
-import re
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import accumulate
+from threading import Lock
 from typing import assert_never
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.utils import floatToGoString
 
 from moderation.errors import CODES
 from moderation.text import Phase
 from moderation.verdict import Action, Cause, Mode, Outcome
 
+Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 OTHER = "other"
 PREFIX = "moderation_"
@@ -91,19 +96,60 @@ METRICS: tuple[Metric, ...] = (
 )
 
 
-_CREATED = re.compile(rb"(?m)^(# (HELP|TYPE) )?\w+_created[ {].*\n")
-"""The time each series began: twice the lines, and nobody reads them."""
+class _Series:
+    """One metric with all its label values: plain numbers, for counting happens many times for each request."""
+
+    __slots__ = ("histograms", "metric", "values")
+
+    def __init__(self, metric: Metric) -> None:
+        self.metric = metric
+        self.values: dict[tuple[str, ...], float] = {}
+        self.histograms: dict[tuple[str, ...], list[float]] = {}
+        """A count for each bucket and one for what is above all of them, then the sum."""
+        if not metric.labels:
+            if metric.kind is Kind.HISTOGRAM:
+                self.histograms[()] = self.empty()
+            else:
+                self.values[()] = 0.0
+
+    def empty(self) -> list[float]:
+        return [0.0] * (len(self.metric.buckets) + 2)
+
+    def family(self) -> Family:
+        """What Prometheus' own library writes down."""
+        name, help, labels = PREFIX + self.metric.name, self.metric.help, self.metric.labels
+        match self.metric.kind:
+            case Kind.COUNTER:
+                counter = CounterMetricFamily(name, help, labels=labels)
+                for shown, value in sorted(self.values.items()):
+                    counter.add_metric(shown, value)
+                return counter
+            case Kind.GAUGE:
+                gauge = GaugeMetricFamily(name, help, labels=labels)
+                for shown, value in sorted(self.values.items()):
+                    gauge.add_metric(shown, value)
+                return gauge
+            case Kind.HISTOGRAM:
+                histogram = HistogramMetricFamily(name, help, labels=labels)
+                borders = [*map(floatToGoString, self.metric.buckets), "+Inf"]
+                for shown, counts in sorted(self.histograms.items()):
+                    buckets = list(zip(borders, accumulate(counts[:-1]), strict=True))
+                    histogram.add_metric(shown, buckets, counts[-1])
+                return histogram
+            case never:
+                assert_never(never)
 
 
 class Metrics:
-    """The figures of one process, in a registry of their own."""
+    """The figures of one process."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        self._metrics = {metric.name: metric for metric in METRICS}
-        self._series = {metric.name: self._made(metric) for metric in METRICS}
-        self._children: dict[tuple[str, ...], Counter | Gauge | Histogram] = {}
+        self._series = {metric.name: _Series(metric) for metric in METRICS}
         self._known: dict[str, set[str]] = {label: set() for label in NAMED}
+        self._shown: dict[tuple[str, ...], tuple[str, ...]] = {}
+        """Labels that may stand as they are, by metric and labels; so that they are looked up once."""
+        self._lock = Lock()
+        """The log counts in a thread of its own."""
 
     def know(self, label: str, names: Iterable[str]) -> None:
         """Names that this label may show from now on: those of the configuration and of the active policy."""
@@ -111,29 +157,34 @@ class Metrics:
 
     def add(self, name: str, *labels: str, amount: float = 1) -> None:
         """Count on; a gauge may go down."""
-        series = self._child(name, labels)
-        if isinstance(series, Histogram):
+        series, shown = self._at(name, labels)
+        if series.metric.kind is Kind.HISTOGRAM:
             raise TypeError(f"{name} is a histogram: observe it")
-        series.inc(amount)
+        with self._lock:
+            series.values[shown] = series.values.get(shown, 0.0) + amount
 
     def set(self, name: str, value: float, *labels: str) -> None:
-        series = self._child(name, labels)
-        if not isinstance(series, Gauge):
+        series, shown = self._at(name, labels)
+        if series.metric.kind is not Kind.GAUGE:
             raise TypeError(f"{name} is no gauge: only a gauge can be set")
-        series.set(value)
+        series.values[shown] = float(value)
 
     def only(self, name: str, *labels: str) -> None:
         """Set this one series of a gauge to 1 and forget its others."""
-        series = self._series[name]
-        self._children = {key: child for key, child in self._children.items() if key[0] != name}
-        series.clear()
+        with self._lock:
+            self._series[name].values.clear()
         self.set(name, 1, *labels)
 
     def observe(self, name: str, value: float, *labels: str) -> None:
-        series = self._child(name, labels)
-        if not isinstance(series, Histogram):
+        series, shown = self._at(name, labels)
+        if series.metric.kind is not Kind.HISTOGRAM:
             raise TypeError(f"{name} is no histogram: add to it or set it")
-        series.observe(value)
+        with self._lock:
+            counts = series.histograms.get(shown)
+            if counts is None:
+                counts = series.histograms[shown] = series.empty()
+            counts[bisect_left(series.metric.buckets, value)] += 1
+            counts[-1] += value
 
     def decided(self, phase: Phase, outcome: Outcome) -> None:
         """Count one decision, and each rule that fired in it once."""
@@ -141,8 +192,9 @@ class Metrics:
         self.add("would", phase, outcome.would.word)
         if outcome.degraded:
             self.add("degraded", phase)
-        for rule, mode in {(fired.rule, fired.mode) for fired in outcome.fired}:
-            self.add("rules", rule, phase, mode)
+        if outcome.fired:
+            for rule, mode in {(fired.rule, fired.mode) for fired in outcome.fired}:
+                self.add("rules", rule, phase, mode)
 
     def refused(self, code: str) -> None:
         """Count one error that we answered with."""
@@ -150,32 +202,27 @@ class Metrics:
 
     def text(self) -> bytes:
         """Prometheus' text format; serve it as CONTENT_TYPE."""
-        return _CREATED.sub(b"", generate_latest(self._registry))
+        registry = CollectorRegistry()
+        registry.register(self)
+        return generate_latest(registry)
 
-    def _child(self, name: str, labels: tuple[str, ...]) -> Counter | Gauge | Histogram:
-        child = self._children.get((name, *labels))
-        if child is None:
-            wanted = self._metrics[name].labels
+    def collect(self) -> Iterable[Family]:
+        """What Prometheus' own library asks a collector for."""
+        with self._lock:
+            return [series.family() for series in self._series.values()]
+
+    def _at(self, name: str, labels: tuple[str, ...]) -> tuple[_Series, tuple[str, ...]]:
+        series = self._series[name]
+        shown = self._shown.get((name, *labels))
+        if shown is None:
+            wanted = series.metric.labels
             if len(labels) != len(wanted):
                 raise TypeError(f"{name} takes the labels {wanted}, not {len(labels)} of them")
-            shown = tuple(self._shown(label, value) for label, value in zip(wanted, labels, strict=True))
-            child = self._series[name].labels(*shown) if shown else self._series[name]
+            shown = tuple(self._word(label, value) for label, value in zip(wanted, labels, strict=True))
             if shown == labels:  # what a caller chose must not fill this, either
-                self._children[(name, *labels)] = child
-        return child
+                self._shown[(name, *labels)] = shown
+        return series, shown
 
-    def _shown(self, label: str, value: str) -> str:
+    def _word(self, label: str, value: str) -> str:
         allowed = VOCABULARY.get(label) or self._known[label]
-        return value if value in allowed else OTHER
-
-    def _made(self, metric: Metric) -> Counter | Gauge | Histogram:
-        name = PREFIX + metric.name
-        match metric.kind:
-            case Kind.COUNTER:
-                return Counter(name, metric.help, metric.labels, registry=self._registry)
-            case Kind.GAUGE:
-                return Gauge(name, metric.help, metric.labels, registry=self._registry)
-            case Kind.HISTOGRAM:
-                return Histogram(name, metric.help, metric.labels, registry=self._registry, buckets=metric.buckets)
-            case never:
-                assert_never(never)
+        return str(value) if value in allowed else OTHER

@@ -65,30 +65,36 @@ def decode(data: bytes) -> dict[str, object]:
 
 
 def _check(value: object) -> None:
-    # Level by level, not by recursion: this runs for every leaf. By exact type: a subclass may print itself in a form of its own.
+    # Level by level and kind by kind, not by recursion: this runs for every leaf. By exact type: a subclass may print itself in a
+    # form of its own.
     level: list[object] = [value]
     for _ in range(MAX_DEPTH + 1):
+        kinds = set(map(type, level))
+        if not kinds <= _KINDS:
+            odd = min(kind.__name__ for kind in kinds - _KINDS)
+            raise CanonError(f"leaf: a {odd}; expected object, array, string, integer, true, false or null")
+        if int in kinds:
+            for item in level:
+                if type(item) is int and not -MAX_INT <= item <= MAX_INT:
+                    raise CanonError("leaf: an integer of 2^53 or more")
+        if not kinds & _NESTING:
+            return
         below: list[object] = []
         for item in level:
             kind = type(item)
-            if kind is str or kind is bool or item is None:
-                continue
-            if kind is int:
-                if not -MAX_INT <= item <= MAX_INT:  # type: ignore[operator]  # kind is int
-                    raise CanonError("leaf: an integer of 2^53 or more")
-            elif kind is dict:
-                for key in item:  # type: ignore[attr-defined]  # kind is dict
-                    if type(key) is not str or not key.isascii():
-                        raise CanonError("leaf: a key that is not an ASCII string")
+            if kind is dict:
+                if not (set(map(type, item)) <= _STR and "".join(item).isascii()):  # type: ignore[call-overload,arg-type]  # kind is dict
+                    raise CanonError("leaf: a key that is not an ASCII string")
                 below += item.values()  # type: ignore[attr-defined]  # kind is dict
             elif kind is list or kind is tuple:
                 below += item  # type: ignore[arg-type]  # kind is list or tuple
-            else:
-                raise CanonError(f"leaf: a {kind.__name__}; expected object, array, string, integer, true, false or null")
-        if not below:
-            return
         level = below
     raise CanonError(f"leaf: nested deeper than {MAX_DEPTH}")
+
+
+_NESTING = frozenset({dict, list, tuple})
+_KINDS = _NESTING | {str, int, bool, type(None)}
+_STR = frozenset({str})
 
 
 def _no_float(_: str) -> NoReturn:

@@ -277,11 +277,12 @@ class Log:
         leaves, began = mark.size - self._writer.durable.size, time.monotonic()
         if leaves:
             self._writer.sync(mark)
-            if self._observe is not None:
-                self._observe(leaves, time.monotonic() - began)
+        ended = time.monotonic()
+        _tell([(waiting, result) for waiting, result in zip(taken, results, strict=True)])
         with self._writing:
             del self._unsynced[:seen]
-        _tell([(waiting, result) for waiting, result in zip(taken, results, strict=True)])
+        if leaves and self._observe is not None:
+            self._observe(leaves, ended - began)
 
     def _sign(self, closing: bool) -> None:
         now = time.monotonic()
