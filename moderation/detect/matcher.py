@@ -102,6 +102,7 @@ class Compiled:
         self.after = members(pattern.not_after)
         self.body = regex.source(node)
         self.closure = regex.closure(node)
+        self.opening = regex.opening(node)
         try:
             self.match = re2.compile(self.body, _options())
             self.search = _find(re2.compile(f"{self.before}(?:{self.body})", _options()))
@@ -179,7 +180,9 @@ class Matcher:
         self._grow = _union([(one.before, f"(?:{one.body})|(?:{one.closure})\\z") for one in plain])
         self._hang = _union([(one.before, f"(?:{one.closure})\\z") for one in plain])
         self._any = _union([(one.before, one.body) for one in plain])
-        self._leads = _union([("", one.pattern.lead) for one in self._led if one.pattern.lead])
+        # What a led match begins with, behind its lead: few texts hold that, and very many hold a lead.
+        self._led_any = _union([(f"(?:{one.pattern.lead})", one.opening) for one in self._led])
+        self._led_grow = _union([(f"(?:{one.pattern.lead})", f"(?:{one.opening})|(?:{one.closure})\\z") for one in self._led])
         self._set = re2.Set.SearchSet(_options())
         for one in self._all:
             self._set.Add(f"{one.before}(?:{one.body})")
@@ -191,17 +194,15 @@ class Matcher:
     def scan(self, text: str, start: int, final: bool) -> tuple[list[Match], int]:
         """Matches that begin at or after `start` and are settled, in order; and the hold (detect/api.py)."""
         hold = self.quiet(text, start, final)
-        return _Scan(self, text, start).run(final) if hold is None else ([], hold)
+        return _Scan(self, text, start, final).run(final) if hold is None else ([], hold)
 
     def quiet(self, text: str, start: int, final: bool) -> int | None:
         """The hold where one search tells that there is no match before it; None where it takes a closer look."""
         length = len(text)
         if start >= length:
             return length
-        if self._leads is not None:
-            around = text[start - WINDOW :].encode() if start > WINDOW else text.encode()
-            if self._leads(around, 0, len(around))[0] >= 0:
-                return None
+        if self._led and self.led(text, start, final):
+            return None
         quick = self._any if final else self._grow
         if quick is None:
             return length
@@ -217,6 +218,12 @@ class Matcher:
                 return at
         return None
 
+    def led(self, text: str, start: int, final: bool) -> bool:
+        """Whether a match behind a lead may stand in text[start:], or be half written there."""
+        find = self._led_any if final else self._led_grow
+        around = text[start - WINDOW :].encode() if start > WINDOW else text.encode()
+        return find is not None and find(around, 0, len(around))[0] >= 0
+
 
 def _tail(text: str, start: int) -> str:
     """One code point more in front: what stands before the first place, or a line's end where nothing does."""
@@ -226,7 +233,7 @@ def _tail(text: str, start: int) -> str:
 class _Scan:
     """The slow way: candidates of each pattern that hits, merged from left to right."""
 
-    def __init__(self, matcher: Matcher, text: str, start: int) -> None:
+    def __init__(self, matcher: Matcher, text: str, start: int, final: bool) -> None:
         self.matcher = matcher
         self.text = text
         self.tail = tail = _tail(text, start)
@@ -234,10 +241,7 @@ class _Scan:
         self.base = start - 1
         self.start = start
         self.narrow = len(raw) == len(tail)
-        led = False
-        if matcher._leads is not None:
-            around = text[max(0, start - WINDOW) :].encode()
-            led = matcher._leads(around, 0, len(around))[0] >= 0
+        led = bool(matcher._led) and matcher.led(text, start, final)
         hits: list[int] = matcher._set.Match(raw) or []
         self.hits = [matcher._all[i] for i in sorted(hits) if led or matcher._all[i].lead is None]
         self.led = matcher._led if led else []

@@ -1,8 +1,8 @@
-"""Regular expressions that officers may write: a subset of RE2, parsed far enough to say three things about one.
+"""Regular expressions that officers may write: a subset of RE2, parsed far enough to say some things about one.
 
-How long its longest match is, whether it matches the empty text, and its *prefix closure*: the expression that matches
-every text that could still grow into a match (full matches included). Searched for at the end of a growing text, the
-closure finds the earliest place where a match may be half written.
+How long its longest match is, whether it matches the empty text, what every match begins with, and its *prefix closure*: the
+expression that matches every text that could still grow into a match (full matches included). Searched for at the end of a
+growing text, the closure finds the earliest place where a match may be half written.
 
 Knows nothing of findings. Whatever matches one code point (a class, an escape) is an opaque atom; RE2 judges those.
 Texts are normalised before they are matched, so literal code points are normalised here too.
@@ -127,6 +127,41 @@ def closure(node: Node) -> str:
                 return closure(inner)
             before = "*" if most is None else f"{{0,{most - 1}}}"
             return f"(?:{source(inner)}){before}(?:{closure(inner)})"
+        case _:
+            assert_never(node)
+
+
+def opening(node: Node) -> str:
+    """RE2 source of what every match begins with, as far as that has one length: shorter to search for, and never less."""
+    return _opening(node)[0]
+
+
+def _opening(node: Node) -> tuple[str, bool]:
+    """With whether it is the whole node, so that what comes after the node may be said, too."""
+    match node:
+        case Atom(text):
+            return text, True
+        case Check():
+            return "", True
+        case Chain(parts):
+            built = ""
+            for part in parts:
+                more, whole = _opening(part)
+                built += more
+                if not whole:
+                    return built, False
+            return built, True
+        case Choice(options):
+            found = [_opening(option) for option in options]
+            return "(?:" + "|".join(text for text, _ in found) + ")", all(whole for _, whole in found)
+        case Flagged(flags, inner):
+            text, whole = _opening(inner)
+            return f"(?{flags}:{text})", whole
+        case Repeat(inner, least, most, _):
+            if least == 0:
+                return "", False
+            text, whole = _opening(inner)
+            return (f"(?:{text}){{{least}}}", most == least) if whole else (text, False)
         case _:
             assert_never(node)
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moderation.detect import regex
-from moderation.detect.regex import BadRegex, can_be_empty, closure, longest, parse, source
+from moderation.detect.regex import BadRegex, can_be_empty, closure, longest, opening, parse, source
 
 
 @pytest.mark.parametrize(
@@ -122,6 +122,28 @@ def test_closure_is_every_beginning_of_every_match(text: str) -> None:
     beginnings = {word[:cut] for word in every if compiled.fullmatch(word) for cut in range(len(word) + 1)} | {""}
     for word in [*every, "a" * (length + 1)]:
         assert (grown.fullmatch(word) is not None) is (word in beginnings), word
+
+
+@given(bounded())
+def test_every_match_begins_with_the_opening(text: str) -> None:
+    node = parse(text)
+    begins = re2.compile(opening(node))
+    compiled = re.compile(text)
+    for size in range(5):
+        for chars in itertools.product("abc", repeat=size):
+            word = "".join(chars)
+            if compiled.fullmatch(word) is not None:
+                assert begins.match(word) is not None, word
+
+
+@pytest.mark.parametrize(("text", "begins", "note"), [
+    ("sk-[a-z]{20,300}", r"sk\x{2d}(?:[a-z]){20}", "the least of a repeat, and nothing behind it"),
+    ("a{3}b", "(?:a){3}b", "what has one length goes on"),
+    ("(?i)x(?:a|bc+)d", "(?i:x(?:a|bc))".replace("bc", "b(?:c){1}"), "no further than the shortest choice"),
+    ("a?b", "", "nothing is sure"),
+])  # fmt: skip
+def test_openings(text: str, begins: str, note: str) -> None:
+    assert opening(parse(text)) == begins, note
 
 
 @given(bounded())

@@ -45,6 +45,7 @@ def test_never_more_than_the_bound(puts: list[tuple[str, int]]) -> None:
 def test_keys_tell_tenants_apart_and_differ_between_processes() -> None:
     one, two = Cache(1), Cache(1)
     assert one.fingerprint("a", "bc") != one.fingerprint("ab", "c")
+    assert one.fingerprint("a", "b") != one.fingerprint("c", "b")
     assert one.fingerprint("a", "b") == one.fingerprint("a", "b")
     assert one.fingerprint("a", "b") != two.fingerprint("a", "b")
     assert one.fingerprint("a", "\ud800")
