@@ -17,7 +17,7 @@ from functools import cached_property
 import re2
 
 from moderation import normalise
-from moderation.detect import regex
+from moderation.detect import regex, syntax
 from moderation.verdict import FULL_SCORE
 
 WINDOW = 64
@@ -88,9 +88,9 @@ class Compiled:
     def __init__(self, pattern: Pattern) -> None:
         self.pattern = pattern
         node = regex.parse(pattern.regex)
-        if regex.can_be_empty(node):
+        if syntax.can_be_empty(node):
             raise regex.BadRegex("it matches the empty text, so it would match everywhere", 0)
-        length = regex.longest(node)
+        length = syntax.longest(node)
         reach = pattern.reach if pattern.reach is not None else length
         if reach is None:
             raise regex.BadRegex("a match has no longest length; state `reach`, the most code points it may have", 0)
@@ -100,15 +100,15 @@ class Compiled:
         self.capped = length is None or length > reach
         self.before = f"[^{pattern.not_before}]" if pattern.not_before else "(?s:.)"
         self.after = members(pattern.not_after)
-        self.body = regex.source(node)
-        self.closure = regex.closure(node)
-        self.opening = regex.opening(node)
+        self.body = syntax.source(node)
+        self.closure = syntax.closure(node)
+        self.opening = syntax.opening(node)
         try:
             self.match = re2.compile(self.body, _options())
             self.search = _find(re2.compile(f"{self.before}(?:{self.body})", _options()))
         except re2.error as error:
             raise regex.BadRegex(f"RE2 refuses it: {_words(error)}", 0) from None
-        self.lead = re2.compile(f"(?:{regex.source(regex.parse(pattern.lead))})\\z", _options()) if pattern.lead else None
+        self.lead = re2.compile(f"(?:{syntax.source(regex.parse(pattern.lead))})\\z", _options()) if pattern.lead else None
 
     @cached_property
     def pending(self) -> Find:

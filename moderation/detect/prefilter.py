@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import ahocorasick
-
 from moderation.detect.api import Detector
 from moderation.detect.matcher import Matcher
 from moderation.detect.patterns import Patterns
-from moderation.detect.words import Words, fold
+from moderation.detect.words import AnyTerm, Words, fold
 
 MOST_TERMS = 20_000
 """Longer lists are not held in memory twice; their detectors are asked."""
@@ -39,25 +37,12 @@ class Prefilter:
         self.covers = frozenset({*(one.id for one in patterns), *(one.id for one in lists)})
         """The detectors that it answers for."""
         self._matcher = Matcher([pattern for one in patterns for pattern in one.patterns])
-        self._terms = ahocorasick.Automaton()
-        terms = {term for one in lists for term in one.forms}
-        for term in terms:
-            self._terms.add_word(term, len(term))
-        if terms:
-            self._terms.make_automaton()
-        self._longest = max(map(len, terms), default=0)
-        self._firsts = frozenset(term[0] for term in terms)
+        self._terms = AnyTerm(frozenset(term for one in lists for term in one.forms))
 
     def quiet(self, text: str, start: int, final: bool) -> int | None:
         """How far all of them are done, where none of them finds anything; None where each must be asked."""
-        if self._longest:
+        if self._terms:
             folded = fold(text)
-            if next(self._terms.iter(folded, start), None) is not None or not (final or self._over(folded, start)):
+            if self._terms.stands_in(folded, start) or (not final and self._terms.begins_in(folded, start)):
                 return None
         return self._matcher.quiet(text, start, final)
-
-    def _over(self, folded: str, start: int) -> bool:
-        """Whether no term is half written at the end of the text."""
-        length = len(folded)
-        places = range(max(start, length - self._longest), length)
-        return not any(folded[place] in self._firsts and self._terms.match(folded[place:]) for place in places)

@@ -112,6 +112,32 @@ class _Group:
         return length
 
 
+class AnyTerm:
+    """Whether any of some terms stands in a folded text at all: no lists, no words, no places."""
+
+    def __init__(self, terms: frozenset[str]) -> None:
+        self._longest = max(map(len, terms), default=0)
+        self._firsts = frozenset(term[0] for term in terms)
+        self._machine = ahocorasick.Automaton()
+        for term in terms:
+            self._machine.add_word(term, True)
+        if terms:
+            self._machine.make_automaton()
+
+    def __bool__(self) -> bool:
+        return self._longest > 0
+
+    def stands_in(self, folded: str, start: int) -> bool:
+        """Whether one stands in folded[start:]."""
+        return next(self._machine.iter(folded, start), None) is not None
+
+    def begins_in(self, folded: str, start: int) -> bool:
+        """Whether the end of the text, from a place at or after `start`, may be one that is half written."""
+        length = len(folded)
+        places = range(max(start, length - self._longest), length)
+        return any(folded[place] in self._firsts and self._machine.match(folded[place:]) for place in places)
+
+
 class Words:
     """A local detector (detect/api.py) over lists of terms."""
 
