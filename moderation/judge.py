@@ -101,6 +101,26 @@ def effect(
     return Effect(tuple(changes), whole)
 
 
+def named(fired: Sequence[Fired], seen: Seen) -> tuple[Span, str] | None:
+    """The span and kind of a finding that these rules would pseudonymise; None where none of them would."""
+    span = seen.finding.span
+    if span is None or not any(
+        f.mode is Mode.ENFORCE and f.action is Action.PSEUDONYMISE and not f.whole and _satisfies(f, seen) for f in fired
+    ):
+        return None
+    return span, seen.finding.entity or seen.finding.category
+
+
+def by_window(outcome: Outcome) -> Callable[[int], tuple[Fired, ...]]:
+    """`enforced` for an outcome of many windows, without a walk through all that fired for each of them."""
+    every = tuple(f for f in outcome.fired if f.mode is Mode.ENFORCE and f.window < 0)
+    some: dict[int, list[Fired]] = {}
+    for one in outcome.fired:
+        if one.mode is Mode.ENFORCE and one.window >= 0:
+            some.setdefault(one.window, []).append(one)
+    return lambda index: (*some.get(index, ()), *every)
+
+
 def _satisfies(rule: Fired, one: Seen) -> bool:
     return any(
         key == one.key and one.finding.score >= least for key, least in zip(rule.keys, rule.at_least, strict=True)

@@ -5,17 +5,18 @@ The one way in which a request, a whole answer, `try`, `/moderate`, `/v1/moderat
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from moderation.act import LITERAL, Change, Names, apply, label, merge
-from moderation.detect.run import Examined, Runner
-from moderation.judge import Seen, blocker, effect, enforced, see, window
+from moderation.detect.run import BREATH, Examined, Runner
+from moderation.judge import Seen, blocker, by_window, effect, named, see, window
 from moderation.policy.decide import needs
 from moderation.policy.limits import decide_all, media_window, uneditable_window
 from moderation.policy.model import Policy
 from moderation.sentence import ANSWER_WINDOW, INPUT_WINDOW
-from moderation.text import Channel, Conversation, Media, Origin, Phase, Scope, Segment, Turn
+from moderation.text import Channel, Conversation, Media, Origin, Phase, Scope, Segment, Span, Turn
 from moderation.verdict import Action, Cause, Finding, Fired, Key, Outcome, Signal, Unknown, Window
 from moderation.wire.leaves import editable
 
@@ -133,29 +134,33 @@ async def read(
     naming = names if request else names.fork()
     origins = _supplied(supplied)
     answer = any(s.phase in (Phase.OUTPUT, Phase.TOOL_CALL) for s in conversation.segments)
+    ruled: list[tuple[Ruling, list[int], Sequence[Media]]] = []
+    first = Phase.OUTPUT if answer else Phase.INPUT
+    for phase in _ORDER:
+        indexes = [i for i, segment in enumerate(conversation.segments) if segment.phase is phase]
+        pictures: Sequence[Media] = conversation.media if phase is first else ()
+        if not indexes and not pictures and phase is not first:
+            continue
+        ruling, owners = await _rule(active, conversation, indexes, pictures, phase, scope, origins, too_large)
+        ruled.append((ruling, owners, pictures))
+    _give_names(conversation.segments, [ruling for ruling, _, _ in ruled], naming)
     rulings: list[Ruling] = []
     changes: dict[int, list[Change]] = {}
     removals: dict[int, Removal] = {}
     media: dict[str, str] = {}
     blocked: tuple[Phase, Fired] | None = None
-    first = Phase.OUTPUT if answer else Phase.INPUT
-    for phase in _ORDER:
-        indexes = [i for i, segment in enumerate(conversation.segments) if segment.phase is phase]
-        pictures = conversation.media if phase is first else ()
-        if not indexes and not pictures and phase is not first:
-            continue
-        ruling, owners = await _rule(active, conversation, indexes, pictures, phase, scope, origins, too_large)
+    for ruling, owners, pictures in ruled:
         made = Made({}, {}, {})
         if ruling.outcome.fired and blocked is None and blocker(ruling.outcome) is None:
             _act(active.policy, conversation.segments, ruling, owners, pictures, made, naming)
             stuck = _stuck(active, conversation.segments, made)
             if stuck:
                 windows = (*ruling.windows, *(uneditable_window(key) for key in stuck))
-                ruling = replace(ruling, windows=windows, outcome=decide_all(active.policy, phase, scope, windows))
+                ruling = replace(ruling, windows=windows, outcome=decide_all(active.policy, ruling.phase, scope, windows))
         rulings.append(ruling)
         rule = blocker(ruling.outcome)
         if rule is not None:
-            blocked = blocked or (phase, rule)
+            blocked = blocked or (ruling.phase, rule)
         for index, some in made.changes.items():
             changes.setdefault(index, []).extend(some)
         removals |= made.removals
@@ -174,6 +179,21 @@ async def read(
                     changes.setdefault(index, []).append(Change(span, Action.ALLOW, value, "restored"))
     merged = {index: merge(some) for index, some in changes.items() if some and index not in removals}
     return Verdict(conversation, tuple(rulings), blocked, merged, removals, media, names, origins)
+
+
+def _give_names(segments: Sequence[Segment], rulings: Sequence[Ruling], names: Names) -> None:
+    """Name every value that will be pseudonymised in the order of the body: a later turn only adds to it, whatever the phases."""
+    places: list[tuple[int, Span, str]] = []
+    for ruling in rulings:
+        if not any(fired.action is Action.PSEUDONYMISE for fired in ruling.outcome.fired):
+            continue
+        fired_in = by_window(ruling.outcome)
+        for item in ruling.found:
+            found = named(fired_in(item.window), item.seen)
+            if found is not None:
+                places.append((item.segment, *found))
+    for index, span, kind in sorted(places, key=lambda place: (place[0], place[1].start, place[1].end)):
+        names.name(kind, segments[index].text[span.start : span.end])
 
 
 def _supplied(given: Mapping[tuple[str, str], Origin] | None) -> dict[tuple[str, str], Origin]:
@@ -218,7 +238,9 @@ async def _rule(
     examined = await active.runner.examine([s.text for s in segments], wanted, scope.tenant, size) if segments else ()
     windows, found, flat = [], [], []
     calls: dict[tuple[str, str | None], int] = {}
-    for index, segment, one in zip(indexes, segments, examined, strict=True):
+    for turn, (index, segment, one) in enumerate(zip(indexes, segments, examined, strict=True), 1):
+        if not turn % BREATH:
+            await asyncio.sleep(0)
         bare = _bare(active, segment)
         for findings, unknown in zip(one.findings, one.unknown, strict=True):
             seen = [see(bare, f, _origin(segment, f, supplied)) for f in findings]
@@ -311,12 +333,13 @@ def _act(
     names: Names,
 ) -> None:
     """Turn an outcome that does not block into changes and removals."""
-    by_window: dict[int, list[Located]] = {}
+    found_in: dict[int, list[Located]] = {}
     for item in ruling.found:
-        by_window.setdefault(item.window, []).append(item)
+        found_in.setdefault(item.window, []).append(item)
     first_picture = len(owners) - len(pictures)
+    fired_in = by_window(ruling.outcome)
     for number, owner in enumerate(owners):
-        fired = enforced(ruling.outcome, number)
+        fired = fired_in(number)
         if not fired:
             continue
         if owner < 0:
@@ -324,7 +347,7 @@ def _act(
                 picture = pictures[number - first_picture]
                 made.media[picture.path] = label(picture.kind)
             continue
-        located = by_window.get(number, [])
+        located = found_in.get(number, [])
         for index in sorted({owner, *(item.segment for item in located)}):
             segment = segments[index]
             doing = effect(

@@ -1,6 +1,7 @@
 """Running detectors: guarded, timed, batched, cached. Whatever a detector does, what comes out is findings or Unknown.
 
-One of the two places with a broad except: past it, a detector that failed is a value. Knows no policy and no request.
+`guard` turns what a detector does into a value, `workers` are its threads, `cache` is what was judged before. Knows no policy and
+no request.
 """
 
 from __future__ import annotations
@@ -17,14 +18,17 @@ from typing import TypeGuard, TypeVar
 from moderation.detect.api import Detector, Local, Scan, Windowed
 from moderation.detect.prefilter import Prefilter
 from moderation.detect.run.cache import FINDING, WINDOW, Cache
-from moderation.detect.run.workers import Overloaded, Workers
+from moderation.detect.run.guard import Answer, by_pieces, detected, quiet, scan, scan_once, whole
+from moderation.detect.run.workers import Beat, Overloaded, Workers
 from moderation.normalise import Normalised, normalise
 from moderation.sentence import windows
 from moderation.text import Span
-from moderation.verdict import FULL_SCORE, Cause, Finding, Unknown
+from moderation.verdict import Cause, Finding, Unknown
 
 INLINE_LENGTH = 4096
 """Texts of up to so many code points in all are scanned at once by inline detectors: a thread would cost more."""
+BREATH = 256
+"""Texts of one request that are prepared before others get their turn."""
 _TIMEOUT = 0.3
 _SLOW = 0.001
 T = TypeVar("T")
@@ -55,8 +59,6 @@ class _Text:
     fingerprint: bytes
 
 
-Answer = tuple[Finding, ...] | Unknown
-"""Of one detector about one text, or one window."""
 _NOTHING: tuple[Answer, ...] = ((),)
 
 
@@ -106,12 +108,12 @@ class Runner:
         Where none of them finds anything: how far all are done. Else what each says.
         """
         prefilter = self._prefilters.get(detectors) or self._prefilter(detectors)
-        hold = _quiet(prefilter, text, start, final)
+        hold = quiet(prefilter, text, start, final)
         if hold is not None and len(prefilter.covers) == len(detectors):
             return hold
         covered = prefilter.covers if hold is not None else frozenset()
-        quiet = Scan((), hold or 0)
-        return _together([quiet if one in covered else self._scan_one(one, text, start, final) for one in detectors])
+        nothing = Scan((), hold or 0)
+        return _together([nothing if one in covered else self._scan_one(one, text, start, final) for one in detectors])
 
     def _prefilter(self, detectors: tuple[str, ...]) -> Prefilter:
         """The prefilter of some detectors: of those that are inline, for others may be anything."""
@@ -123,7 +125,7 @@ class Runner:
         if local is None:
             return self._unknown(detector, Cause.UNAVAILABLE, 0.0)
         begun = time.perf_counter()
-        result = _scan(local, text, start, final)
+        result = scan(local, text, start, final)
         seconds = time.perf_counter() - begun
         if isinstance(result, Unknown) or seconds > _SLOW:
             # The usual look at a chunk takes microseconds, and counting it would take as long.
@@ -140,7 +142,7 @@ class Runner:
             if local is None or detector in inline:
                 results.append(self._scan_one(detector, text, start, final))
             else:
-                results.append(await self._run(detector, partial(_scan, local, text, start, final)))
+                results.append(await self._run(detector, partial(scan_once, local, text, start, final)))
         return _together(results)
 
     async def examine(self, texts: Sequence[str], wanted: frozenset[str], tenant: str, window: int) -> tuple[Examined, ...]:
@@ -151,7 +153,9 @@ class Runner:
         version = self._versions.get((wanted, window)) or self._version(wanted, window)
         examined: dict[str, Examined] = {}
         missing: dict[str, bytes] = {}
-        for text in dict.fromkeys(texts):
+        for number, text in enumerate(dict.fromkeys(texts), 1):
+            if not number % BREATH:
+                await asyncio.sleep(0)
             fingerprint = self._cache.fingerprint(tenant, text)
             kept = self._cache.get(fingerprint, version)
             if isinstance(kept, Examined):
@@ -159,7 +163,11 @@ class Runner:
             else:
                 missing[text] = fingerprint
         if missing:
-            ready = {text: self._ready(text, tenant, window, fingerprint) for text, fingerprint in missing.items()}
+            ready: dict[str, _Text] = {}
+            for number, (text, fingerprint) in enumerate(missing.items(), 1):
+                if not number % BREATH:
+                    await asyncio.sleep(0)
+                ready[text] = self._ready(text, tenant, window, fingerprint)
             for text, one in (await self._judged(ready, sorted(wanted))).items():
                 examined[text] = one
                 if not any(one.unknown):
@@ -183,7 +191,7 @@ class Runner:
         answers: dict[str, Mapping[str, tuple[Answer, ...]]] = {name: {} for name in here}
         if here:
             prefilter = self._prefilters.get(here) or self._prefilter(here)
-            loud = {text: one for text, one in ready.items() if _quiet(prefilter, one.plain.text, 0, True) is None}
+            loud = {text: one for text, one in ready.items() if quiet(prefilter, one.plain.text, 0, True) is None}
             answers = {name: self._here(name, loud if name in prefilter.covers else ready) for name in here}
         elsewhere = [name for name in names if name not in answers]
         if elsewhere:
@@ -204,7 +212,7 @@ class Runner:
             return {}
         local = self._locals[name]
         begun = time.perf_counter()
-        answers: dict[str, tuple[Answer, ...]] = {text: (_whole(local, one.plain),) for text, one in ready.items()}
+        answers: dict[str, tuple[Answer, ...]] = {text: (whole(local, one.plain),) for text, one in ready.items()}
         cause = _cause([answer for one in answers.values() for answer in one])
         self._observe(name, time.perf_counter() - begun, cause)
         return answers
@@ -229,7 +237,7 @@ class Runner:
         missing = [key for key in jobs if key not in known]
         if missing:
             batch = [jobs[key] for key in missing]
-            found = await self._run(name, lambda: self._judge(name, batch))
+            found = await self._run(name, partial(self._judge, name, batch))
             for at, key in enumerate(missing):
                 answer = found if isinstance(found, Unknown) else found[at]
                 known[key] = answer
@@ -251,13 +259,13 @@ class Runner:
             pieces[text] = tuple(keys)
         return pieces, jobs
 
-    def _judge(self, name: str, batch: Sequence[Normalised | str]) -> Sequence[Answer] | Unknown:
-        """In a thread: a detector's answers, checked; never raises."""
+    def _judge(self, name: str, batch: Sequence[Normalised | str], beat: Beat) -> Sequence[Answer] | Unknown:
+        """In a thread: a detector's answers, checked; raises nothing but GivenUp."""
         if (local := self._locals.get(name)) is not None:
-            return [_whole(local, one) for one in batch if isinstance(one, Normalised)]
-        return _detected(self._windowed[name], [one for one in batch if isinstance(one, str)])
+            return [by_pieces(local, one, beat) for one in batch if isinstance(one, Normalised)]
+        return detected(self._windowed[name], [one for one in batch if isinstance(one, str)])
 
-    async def _run(self, name: str, work: Callable[[], T | Unknown]) -> T | Unknown:
+    async def _run(self, name: str, work: Callable[[Beat], T | Unknown]) -> T | Unknown:
         begun = time.perf_counter()
         try:
             result: T | Unknown = await self._workers.run(work, self._timeouts.get(name, _TIMEOUT))
@@ -324,71 +332,3 @@ def _cause(result: object) -> Cause | None:
     """Why there is no answer, or none for some of the texts."""
     answers = result if isinstance(result, (list, tuple)) else [result]
     return next((answer.cause for answer in answers if isinstance(answer, Unknown)), None)
-
-
-# ---- the boundary: what a detector does wrong becomes a value here ---------------------------------------------------
-
-
-def _scan(local: Local, text: str, start: int, final: bool) -> Scan | Unknown:
-    try:
-        result: object = local.scan(text, start, final)
-    except (Exception, SystemExit):  # noqa: BLE001 - whatever it is, it must not take the request or its thread with it
-        return Unknown(local.id, Cause.ERROR)
-    if not isinstance(result, Scan) or not isinstance(result.hold, int):
-        return Unknown(local.id, Cause.INVALID)
-    placed = result.hold == len(text) if final else start <= result.hold <= len(text)
-    if placed and (result.findings == () or _are_findings(result.findings, local.id, start, result.hold, spans=True)):
-        return result
-    return Unknown(local.id, Cause.INVALID)
-
-
-def _quiet(prefilter: Prefilter, text: str, start: int, final: bool) -> int | None:
-    try:
-        return prefilter.quiet(text, start, final)
-    except Exception:  # noqa: BLE001 - as above; each detector is asked then, and says for itself
-        return None
-
-
-def _whole(local: Local, plain: Normalised) -> Answer:
-    """A local detector's findings in a whole text, with original offsets."""
-    result = _scan(local, plain.text, 0, True)
-    if isinstance(result, Unknown) or plain.starts is None:
-        return result if isinstance(result, Unknown) else result.findings
-    return tuple(
-        replace(f, span=plain.original(f.span.start, f.span.end)) for f in result.findings if f.span is not None
-    )
-
-
-def _detected(windowed: Windowed, texts: Sequence[str]) -> Sequence[Answer] | Unknown:
-    try:
-        answers: object = windowed.detect(texts)
-    except (Exception, SystemExit):  # noqa: BLE001 - as above
-        return Unknown(windowed.id, Cause.ERROR)
-    if not isinstance(answers, (list, tuple)) or len(answers) != len(texts):
-        return Unknown(windowed.id, Cause.INVALID)
-    checked: list[Answer] = []
-    for text, answer in zip(texts, answers, strict=True):
-        if isinstance(answer, Unknown):
-            good = answer.detector == windowed.id and isinstance(answer.cause, Cause)
-        else:
-            good = _are_findings(answer, windowed.id, 0, len(text), spans=False)
-        checked.append(answer if good else Unknown(windowed.id, Cause.INVALID))
-    return checked
-
-
-def _are_findings(found: object, detector: str, least: int, most: int, spans: bool) -> bool:
-    """Whether these are findings of this detector, each within the text where `spans` demands or it says where."""
-    if not isinstance(found, tuple):
-        return False
-    for one in found:
-        if not isinstance(one, Finding) or one.detector != detector or type(one.score) is not int:
-            return False
-        if not 0 <= one.score <= FULL_SCORE or not isinstance(one.category, str) or not isinstance(one.name, str):
-            return False
-        span = one.span
-        if span is None:
-            if spans:
-                return False
-        elif not isinstance(span, Span) or not least <= span.start < span.end <= most:
-            return False
-    return True

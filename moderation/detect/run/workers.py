@@ -1,24 +1,38 @@
 """Threads for detectors: a wait that ends when it should, whatever the thread does.
 
-A thread that does not come back in time is given up and replaced, never joined; if it comes back after all, it leaves. All are
-daemons, so a hung one does not keep the process from ending. Knows nothing of detectors.
+The time of a job runs from when a thread takes it up, and anew from each sign of life that it gives: waiting for a thread is no
+fault of the job, and long work is no hung work. A thread that gives no sign in time is given up and replaced, never joined; at
+its next sign of life it leaves. All are daemons, so a hung one does not keep the process from ending. Knows nothing of detectors.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import partial
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+_GOODBYE = 1.0
+"""Seconds that threads get to leave at the end."""
 
 
 class Overloaded(Exception):
     """No thread can be had: too many hang, or too much waits."""
+
+
+class GivenUp(Exception):
+    """Nobody waits for this job any more: raised in its thread, at a sign of life."""
+
+
+Beat = Callable[[], None]
+"""A sign of life. Raises GivenUp."""
 
 
 class _State(Enum):
@@ -30,10 +44,12 @@ class _State(Enum):
 
 @dataclass(slots=True, eq=False)
 class _Job(Generic[T]):
-    work: Callable[[], T]
+    work: Callable[[Beat], T]
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[T]
     state: _State = _State.WAITING
+    alive_at: float = 0.0
+    """When its thread last gave a sign of life (monotonic seconds)."""
 
 
 class Workers:
@@ -48,25 +64,38 @@ class Workers:
         self._alive = 0
         self._idle = 0
         self._closed = False
+        self._all: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         self.lost = 0
         """Threads that were given up and have not come back."""
 
-    async def run(self, work: Callable[[], T], timeout: float) -> T:
-        """What `work` returns; it must not raise. TimeoutError once `timeout` seconds are over, the queue included."""
+    async def run(self, work: Callable[[Beat], T], timeout: float) -> T:
+        """What `work` returns; it must not raise, but for GivenUp. TimeoutError after `timeout` seconds without a sign of it."""
         loop = asyncio.get_running_loop()
         job: _Job[T] = _Job(work, loop, loop.create_future())
         self._submit(job)  # type: ignore[arg-type]
+        rest = timeout
         try:
-            async with asyncio.timeout(timeout):
-                return await job.future
+            while not (await asyncio.wait((job.future,), timeout=rest))[0]:
+                if job.state is _State.WAITING:
+                    continue
+                rest = job.alive_at + timeout - time.monotonic()
+                if rest <= 0:
+                    raise TimeoutError
+            return job.future.result()
         finally:
             self._settle(job)  # type: ignore[arg-type]
 
     def close(self) -> None:
-        """Let idle threads go. What still runs is not waited for."""
+        """Let the threads go: idle ones now, those at work at their next sign of life. A hung one is not waited for.
+
+        The others are: a thread that is inside a library's C++ as the interpreter ends takes the process down with it.
+        """
         with self._lock:
             self._closed = True
             self._lock.notify_all()
+        end = time.monotonic() + _GOODBYE
+        for thread in self._all:
+            thread.join(max(0.0, end - time.monotonic()))
 
     def _submit(self, job: _Job[object]) -> None:
         with self._lock:
@@ -80,7 +109,9 @@ class Workers:
 
     def _start(self) -> None:
         self._alive += 1
-        threading.Thread(target=self._loop, name="detector", daemon=True).start()
+        thread = threading.Thread(target=self._loop, name="detector", daemon=True)
+        self._all.add(thread)
+        thread.start()
 
     def _settle(self, job: _Job[object]) -> None:
         """The wait is over: if the job still runs, its thread is lost and another takes its place."""
@@ -98,6 +129,11 @@ class Workers:
                 case _State.DONE | _State.GIVEN_UP:
                     pass
 
+    def _beat(self, job: _Job[object]) -> None:
+        if self._closed or job.state is _State.GIVEN_UP:
+            raise GivenUp
+        job.alive_at = time.monotonic()
+
     def _loop(self) -> None:
         while True:
             with self._lock:
@@ -109,11 +145,20 @@ class Workers:
                     self._lock.wait()
                     self._idle -= 1
                 job = self._waiting.popleft()
+                job.alive_at = time.monotonic()
                 job.state = _State.RUNNING
-            result = job.work()
+            result: object = None
+            left = False
+            try:
+                result = job.work(partial(self._beat, job))
+            except GivenUp:
+                left = True
             with self._lock:
                 if job.state is _State.GIVEN_UP:
                     self.lost -= 1
+                    return
+                if left:
+                    self._alive -= 1
                     return
                 job.state = _State.DONE
             _deliver(job, result)

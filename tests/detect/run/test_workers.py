@@ -7,10 +7,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
-from moderation.detect.run.workers import Overloaded, Workers
+from moderation.detect.run.workers import GivenUp, Overloaded, Workers
 
 
 def test_results_come_back_and_threads_are_few() -> None:
@@ -23,30 +24,94 @@ def test_results_come_back_and_threads_are_few() -> None:
         return number * 2
 
     async def main() -> list[int]:
-        return list(await asyncio.gather(*(workers.run(lambda n=n: work(n), 5.0) for n in range(40))))  # type: ignore[misc]
+        return list(await asyncio.gather(*(workers.run(lambda beat, n=n: work(n), 5.0) for n in range(40))))  # type: ignore[misc]
 
     assert asyncio.run(main()) == [n * 2 for n in range(40)]
     assert len(names) == 2
     workers.close()
 
 
-def test_what_waits_is_given_up_without_having_run() -> None:
+def test_waiting_for_a_thread_is_no_fault_of_the_job() -> None:
+    workers = Workers(threads=1)
+    gate = threading.Event()
+
+    async def main() -> None:
+        first = asyncio.create_task(workers.run(lambda beat: gate.wait(10), 5.0))
+        await asyncio.sleep(0.02)
+        second = asyncio.create_task(workers.run(lambda beat: "second", 0.05))
+        await asyncio.sleep(0.2)
+        assert not second.done()
+        gate.set()
+        assert (await first, await second) == (True, "second")
+
+    asyncio.run(main())
+    workers.close()
+
+
+def test_what_is_cancelled_while_it_waits_never_runs() -> None:
     workers = Workers(threads=1)
     gate = threading.Event()
     ran: list[str] = []
 
     async def main() -> None:
-        first = asyncio.create_task(workers.run(lambda: gate.wait(10), 5.0))
+        first = asyncio.create_task(workers.run(lambda beat: gate.wait(10), 5.0))
         await asyncio.sleep(0.02)
-        with pytest.raises(TimeoutError):
-            await workers.run(lambda: ran.append("second"), 0.05)
+        second = asyncio.create_task(workers.run(lambda beat: ran.append("second"), 5.0))
+        await asyncio.sleep(0.02)
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
         assert workers.lost == 0
         gate.set()
         assert await first
-        await workers.run(lambda: ran.append("third"), 5.0)
+        await workers.run(lambda beat: ran.append("third"), 5.0)
 
     asyncio.run(main())
     assert ran == ["third"]
+    workers.close()
+
+
+def test_long_work_that_shows_life_is_waited_for_and_leaves_when_nobody_does() -> None:
+    workers = Workers(threads=1)
+    left = threading.Event()
+
+    def work(beat: Callable[[], None], turns: int) -> str:
+        try:
+            for _ in range(turns):
+                time.sleep(0.02)
+                beat()
+        except GivenUp:
+            left.set()
+            raise
+        return "done"
+
+    async def main() -> None:
+        assert await workers.run(lambda beat: work(beat, 20), 0.2) == "done"
+        task = asyncio.create_task(workers.run(lambda beat: work(beat, 10_000), 0.2))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert left.wait(5)
+    workers.close()
+
+
+def test_a_job_without_a_sign_of_life_is_given_up() -> None:
+    workers = Workers(threads=1)
+    gate = threading.Event()
+
+    async def main() -> None:
+        begun = time.monotonic()
+        with pytest.raises(TimeoutError):
+            await workers.run(lambda beat: gate.wait(10), 0.05)
+        assert time.monotonic() - begun < 2
+        assert workers.lost == 1
+        assert await workers.run(lambda beat: "another thread", 5.0) == "another thread"
+        gate.set()
+
+    asyncio.run(main())
     workers.close()
 
 
@@ -55,12 +120,12 @@ def test_too_much_waits() -> None:
     gate = threading.Event()
 
     async def main() -> None:
-        first = asyncio.create_task(workers.run(lambda: gate.wait(10), 5.0))
+        first = asyncio.create_task(workers.run(lambda beat: gate.wait(10), 5.0))
         await asyncio.sleep(0.02)
-        second = asyncio.create_task(workers.run(lambda: "second", 5.0))
+        second = asyncio.create_task(workers.run(lambda beat: "second", 5.0))
         await asyncio.sleep(0)
         with pytest.raises(Overloaded):
-            await workers.run(lambda: None, 5.0)
+            await workers.run(lambda beat: None, 5.0)
         gate.set()
         assert (await first, await second) == (True, "second")
 
@@ -73,12 +138,12 @@ def test_a_cancelled_wait_frees_its_place() -> None:
     gate = threading.Event()
 
     async def main() -> None:
-        task = asyncio.create_task(workers.run(lambda: gate.wait(10), 5.0))
+        task = asyncio.create_task(workers.run(lambda beat: gate.wait(10), 5.0))
         await asyncio.sleep(0.02)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert await workers.run(lambda: "next", 5.0) == "next"
+        assert await workers.run(lambda beat: "next", 5.0) == "next"
         gate.set()
 
     asyncio.run(main())
@@ -91,7 +156,7 @@ def test_closed_takes_nothing_more() -> None:
 
     async def main() -> None:
         with pytest.raises(Overloaded):
-            await workers.run(lambda: None, 1.0)
+            await workers.run(lambda beat: None, 1.0)
 
     asyncio.run(main())
 
@@ -101,7 +166,7 @@ import asyncio, time
 from moderation.detect.run.workers import Workers
 async def main():
     try:
-        await Workers(1).run(lambda: time.sleep(60), 0.05)
+        await Workers(1).run(lambda beat: time.sleep(60), 0.05)
     except TimeoutError:
         print("over")
 asyncio.run(main())
