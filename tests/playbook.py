@@ -58,6 +58,7 @@ class Piece:
     tape: Tape
     text: str
     path: str
+    medium: str | None = None
 
 
 ANSWER = Tape(0, Channel.ANSWER, "content")

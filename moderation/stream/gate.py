@@ -41,6 +41,8 @@ class Gate:
         self._frames: deque[Frame] = deque()
         self.waiting = 0
         """Code points that are held."""
+        self.bytes = 0
+        """Bytes of the frames that are held."""
         self.choices: dict[int, int] = {}
         """The choices seen, with the frame that each came with."""
         self.finished: set[int] = set()
@@ -49,6 +51,7 @@ class Gate:
     def add(self, frame: Frame) -> None:
         self._frames.append(frame)
         self.waiting += frame.size
+        self.bytes += len(frame.raw)
         for choice in frame.choices:
             self.choices.setdefault(choice, frame.number)
         if frame.finished:
@@ -107,6 +110,7 @@ class Gate:
 
     def _emit(self, frame: Frame, commands: list[Command], unfinished: bool = False) -> None:
         self.waiting -= frame.size
+        self.bytes -= len(frame.raw)
         texts: dict[str, str] = {}
         for lane, start, piece in frame.pieces:
             if lane.changes:
@@ -142,7 +146,7 @@ class Gate:
             if kept if frame.pieces else (frame.choices and not unfinished):
                 self._send(frame, texts, unfinished, commands)
         self._frames.clear()
-        self.waiting = 0
+        self.waiting = self.bytes = 0
 
     def _whole(self, choices: Iterable[int]) -> bool:
         """True where every text of these choices may go out whole."""

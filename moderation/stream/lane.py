@@ -18,7 +18,7 @@ class Lane:
     """Positions on one tape: `fed` has arrived, `judged` is decided, `out` may go to the client."""
 
     __slots__ = (
-        "begun", "changes", "closed", "fed", "id", "judged", "key", "label", "minded", "out", "pending", "phase", "raw",
+        "begun", "changes", "closed", "fed", "id", "judged", "key", "label", "media", "minded", "out", "pending", "phase", "raw",
         "reading", "ready", "restored", "tape", "whole", "window",
     )
 
@@ -44,6 +44,8 @@ class Lane:
         self.window: list[Seen] = []
         self.changes: tuple[Change, ...] = ()
         self.closed = False
+        self.media: set[str] = set()
+        """The kinds of media that came on it."""
         self.minded = -1
         """How many failed detectors the last decision without a finding knew of; -1 before the first."""
         self.pending: list[Span] = []
@@ -118,6 +120,8 @@ class Item:
     job: int | None = None
     """What it waits for."""
     answer: Judged | None = None
+    medium: str | None = None
+    """It is the first medium of this kind on its lane, and no text."""
 
 
 def clear(place: int, spans: Sequence[Span]) -> int:

@@ -32,6 +32,10 @@ class Piece(Protocol):
     def text(self) -> str: ...
     @property
     def path(self) -> str: ...
+    @property
+    def medium(self) -> str | None:
+        """What kind of medium it stands for, which no detector reads; None for text."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

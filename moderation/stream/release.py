@@ -8,14 +8,18 @@ from collections.abc import Mapping, Sequence
 from moderation.act import Change, Names
 from moderation.judge import Seen, blocker, effect, enforced, shifted, window
 from moderation.policy.decide import Patience
-from moderation.policy.limits import uneditable_window
+from moderation.policy.limits import media_window, uneditable_window
 from moderation.stream.gate import Frame, Gate
 from moderation.stream.lane import Item, Lane, clear
 from moderation.stream.plan import Broken, Command, End, Inspect, Judged, Note, Piece, Plan, Stop, TapeName
 from moderation.stream.tape import Look, Said
 from moderation.stream.whole import Whole
-from moderation.text import Channel, Phase, Turn
+from moderation.text import Channel, Media, Phase, Turn
 from moderation.verdict import Fired, Key, Outcome, Window
+
+BYTES = 16
+"""So many bytes of frames may be held for each code point that may: a word of text comes in some hundred bytes of JSON, and media
+and signs of life wait behind it."""
 
 
 class Release:
@@ -70,6 +74,9 @@ class Release:
                 lane.tape.grow(piece.text)
             if lane not in touched:
                 touched.append(lane)
+            if piece.medium is not None and piece.medium not in lane.media:
+                lane.media.add(piece.medium)
+                self._queue.append(Item(lane, 0, [], [], number=self._number + 1, medium=piece.medium))
         self._number += 1
         self._gate.add(Frame(raw, placed, tuple(finished), tuple(choices), size, self._number))
         ending = self._gate.finished
@@ -107,8 +114,8 @@ class Release:
             self._advance(lane, self._ended or lane.id.choice in self._gate.finished, commands)
         self._touched = []
         self._commit(commands)
-        if self._gate.waiting > self._most_held and not self.over:
-            return self._break("more text held than the limit allows", commands)
+        if (self._gate.waiting > self._most_held or self._gate.bytes > BYTES * self._most_held) and not self.over:
+            return self._break("more held back than the limit allows", commands)
         return commands
 
     def answer(self, job: int, judged: Sequence[Judged]) -> list[Command]:
@@ -198,7 +205,9 @@ class Release:
             item = self._queue.popleft()
             if item.seen:
                 del item.lane.pending[: len(item.seen)]
-            if item.window:
+            if item.medium is not None:
+                self._commit_medium(item, item.medium, commands)
+            elif item.window:
                 self._commit_window(item, commands)
             else:
                 self._commit_local(item, commands)
@@ -285,6 +294,16 @@ class Release:
         lane.judged = item.upto
         if made:
             self._note(lane, [current], made, commands)
+
+    def _commit_medium(self, item: Item, medium: str, commands: list[Command]) -> None:
+        """What no detector reads: the policy says whether the answer goes on."""
+        lane = item.lane
+        current = media_window(Media(lane.label, medium, Turn.NEW))
+        self._store(lane, current)
+        rule = blocker(self._plan.decide(lane.phase, (current,)))
+        if rule is not None:
+            # The frame that brings it stays here.
+            self._stop(lane, lane.out, item.number - 1, rule, [current], [], commands)
 
     def _close(self, lane: Lane, end: int, commands: list[Command]) -> None:
         """A window of a lane that does not wait for it is over: its signals go into the final decision."""

@@ -18,10 +18,13 @@ def choice_index(choice: dict[str, Any], position: int) -> int:
 
 
 def is_error(body: Any) -> bool:
-    """Whether a body is an error in any of the shapes that Qwen's servers use, whatever its HTTP status."""
-    if type(body) is not dict or type(body.get("choices")) is list:
+    """Whether a body is an error in any of the shapes that Qwen's servers use, whatever its HTTP status.
+
+    An `error` that is false or empty is none: clients go on reading then, and so do we.
+    """
+    if type(body) is not dict or body.get("choices") is not None:
         return False
-    return body.get("error") is not None or body.get("object") == "error" or ("code" in body and "message" in body)
+    return bool(body.get("error")) or body.get("object") == "error" or ("code" in body and "message" in body)
 
 
 def logprob_pointers(body: Any, choice: int) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ Any string in a delta is read. Knows nothing of what came before or of when a pi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn
 
@@ -13,7 +14,7 @@ from moderation.text import Channel
 from moderation.wire.body import edit, escape, parse, quote
 from moderation.wire.choices import choice_index, finish_pointers, is_error, is_reasoning, logprob_pointers
 from moderation.wire.leaves import MAX_LEAVES, PLAIN, SHORT, Leaf, Leaves, TooMany
-from moderation.wire.media import MEDIA_KEYS, payload_texts
+from moderation.wire.media import MEDIA_KEYS, payload_paths, payload_texts
 from moderation.wire.sse import Event, with_data
 
 _KNOWN_IN_CHOICE = frozenset({"index", "delta", "finish_reason", "logprobs", "token_ids"})
@@ -21,6 +22,10 @@ _KNOWN_IN_DELTA = frozenset({"content", "reasoning_content", "role", "tool_calls
 _KNOWN_AT_TOP = frozenset({
     "id", "object", "model", "created", "choices", "usage", "system_fingerprint", "service_tier", "request_id",
 })
+
+_FINISH = re.compile(r"[A-Za-z_]{0,40}").fullmatch
+MEDIUM = "\ufffc"
+"""Stands for a medium on its tape (U+FFFC, object replacement character), so that it waits its turn as a text does."""
 
 # The four below are tuples and not dataclasses: a stream makes them for each frame.
 
@@ -41,6 +46,8 @@ class Piece(NamedTuple):
     text: str
     path: str
     """JSON pointer into the chunk's body."""
+    medium: str | None = None
+    """What kind of medium stands here, which no detector reads; its text is MEDIUM."""
 
 
 class CallName(NamedTuple):
@@ -63,8 +70,6 @@ class Chunk(NamedTuple):
     calls: tuple[CallName, ...]
     choices: tuple[int, ...]
     """All choices in it."""
-    media: bool = False
-    """It holds audio, or another medium that no detector reads."""
 
 
 def read_chunk(body: Any) -> Chunk:
@@ -72,19 +77,22 @@ def read_chunk(body: Any) -> Chunk:
     if type(body) is not dict:
         _refuse("expected a JSON object")
     choices = body.get("choices")
-    if type(choices) is not list:
+    if choices is None:
         return _without_choices(body)
+    if type(choices) is not list:
+        _refuse("/choices: expected a list")
     pieces: list[Piece] = []
     calls: list[CallName] = []
     finished: list[int] = []
     numbers: list[int] = []
-    media = False
     try:
         for position, choice in enumerate(choices):
             if type(choice) is not dict:
                 _refuse(f"/choices/{position}: expected an object")
             index = choice.get("index")
             if type(index) is not int:
+                if index is not None:  # 1.0 or "1" is the second choice to some clients, and the first to others
+                    _refuse(f"/choices/{position}/index: expected an integer")
                 index = position
             numbers.append(index)
             delta = choice.get("delta")
@@ -98,10 +106,13 @@ def read_chunk(body: Any) -> Chunk:
                         channel = Channel.ANSWER if key == "content" else _channel(key)
                         pieces.append(Piece(TapeId(index, channel, key), value, f"/choices/{position}/delta/{escape(key)}"))
                     elif value is not None:
-                        media = _field(key, value, f"/choices/{position}/delta", index, pieces, calls) or media
+                        _field(key, value, f"/choices/{position}/delta", index, pieces, calls)
             elif delta is not None:
                 _refuse(f"/choices/{position}/delta: expected an object")
-            if choice.get("finish_reason") is not None:
+            finish = choice.get("finish_reason")
+            if finish is not None:
+                if type(finish) is not str or not _FINISH(finish):
+                    _refuse(f"/choices/{position}/finish_reason: expected a word such as stop")
                 finished.append(index)
             if not choice.keys() <= _KNOWN_IN_CHOICE:
                 leaves = Leaves(SHORT | {"stop_reason", "matched_stop"})
@@ -111,10 +122,10 @@ def read_chunk(body: Any) -> Chunk:
                 _add(leaves, f"/choices/{position}", index, Channel.ANSWER, pieces)
     except TooMany:
         _refuse(f"more than {MAX_LEAVES} values")
-    return Chunk(
-        tuple(pieces), tuple(finished), body.get("usage") is not None,
-        body.get("error") is not None, tuple(calls), tuple(numbers), media,
-    )
+    error = bool(body.get("error"))
+    if error and pieces:
+        _refuse("text beside an error, which some clients show and others do not")
+    return Chunk(tuple(pieces), tuple(finished), body.get("usage") is not None, error, tuple(calls), tuple(numbers))
 
 
 def _refuse(why: str) -> NoReturn:
@@ -140,28 +151,28 @@ def _without_choices(body: dict[str, Any]) -> Chunk:
     return Chunk(tuple(pieces), (), body.get("usage") is not None, error, (), ())
 
 
-def _field(key: str, value: Any, path: str, index: int, pieces: list[Piece], calls: list[CallName]) -> bool:
-    """A field of a delta that is not a plain string; True where it is a medium."""
+def _field(key: str, value: Any, path: str, index: int, pieces: list[Piece], calls: list[CallName]) -> None:
+    """A field of a delta that is not a plain string."""
     place = f"{path}/{escape(key)}"
     if key == "tool_calls" and type(value) is list:
         for position, call in enumerate(value):
             number = call.get("index") if type(call) is dict else None
             name = f"tool_calls/{number if type(number) is int else position}"
             _call(call, name, f"{place}/{position}", index, pieces, calls)
-        return False
+        return
     if key == "function_call":
         _call(value, key, place, index, pieces, calls)
-        return False
+        return
     if key == "content" and type(value) not in (list, dict):
         _refuse(f"{place}: expected a string, null or a list of parts")
     leaves = Leaves()
-    medium = key in MEDIA_KEYS
-    if medium:
+    if key in MEDIA_KEYS:
+        tape = TapeId(index, Channel.ANSWER, key)
+        pieces.extend(Piece(tape, MEDIUM, found, MEDIA_KEYS[key]) for found in payload_paths(value, place))
         payload_texts(value, place, leaves)
     else:
         leaves.take(value, place)
     _add(leaves, path, index, _channel(key), pieces)
-    return medium
 
 
 def _call(call: Any, name: str, path: str, index: int, pieces: list[Piece], calls: list[CallName]) -> None:

@@ -29,6 +29,9 @@ MEDIA_KEYS = {
 _PAYLOADS = frozenset({"url", "data", "file_data", "file_url", "file_id", "image_url", "video_url"})
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]{1,15}://\S*").fullmatch
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=-_\r\n"
+_DATA = re.compile(r"data:[A-Za-z0-9.+\-]*/?[A-Za-z0-9.+\-]*(?:;[A-Za-z0-9.+\-]+=[A-Za-z0-9.+\-_\"]*)*;base64,", re.IGNORECASE).match
+_LEAST = 64
+"""Characters of base64 below which a string is read as text: an id or a number looks like base64, and no picture is so small."""
 
 
 def media_kind(part: dict[str, Any]) -> str | None:
@@ -66,10 +69,23 @@ def payload_texts(value: Any, path: str, leaves: Leaves) -> None:
         leaves.take(value, path)
 
 
+def payload_paths(value: Any, path: str) -> list[str]:
+    """Where media themselves stand in the field that holds them; nowhere where it holds text alone."""
+    if is_payload(value):
+        return [path]
+    if type(value) is list:
+        return [found for index, one in enumerate(value) for found in payload_paths(one, f"{path}/{index}")]
+    if type(value) is dict:
+        return [f"{path}/{key}" for key in value if key in _PAYLOADS and is_payload(value[key])]
+    return []
+
+
 def is_payload(value: Any) -> bool:
     """Whether a string is a medium or points at one: a data URI, a URL without white space, or base64."""
     if type(value) is not str:
         return False
-    if value[:5].lower() == "data:" or _URL(value):
+    if _URL(value):
         return True
-    return value.isascii() and not value.encode().translate(None, _BASE64)
+    data = _DATA(value)
+    rest = value[data.end():] if data else value
+    return (bool(data) or len(value) >= _LEAST) and rest.isascii() and not rest.encode().translate(None, _BASE64)

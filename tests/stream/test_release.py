@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from moderation.act import Names
 from moderation.policy.decide import Patience
+from moderation.stream.plan import Broken, Command, Emit, Note, Stop
+from moderation.stream.release import Release
 from moderation.text import Channel
 from moderation.verdict import Action
-from tests.playbook import ANSWER, CALL, REASONING, Digits, Event, Rule, Seen, Tape, ToyPlan, Word, deltas, play, timeout
+from tests.playbook import ANSWER, CALL, REASONING, Digits, Event, Piece, Rule, Seen, Tape, ToyPlan, Word, deltas, play, timeout
 
 REDACT = ToyPlan([Rule("number", Action.REDACT)], [Digits()])
 BLOCK = ToyPlan([Rule("number", Action.BLOCK)], [Digits()])
@@ -184,9 +186,6 @@ def test_a_stream_that_breaks_off_shows_no_finish() -> None:
 
 
 def test_memory_is_bounded() -> None:
-    from moderation.stream.release import Release
-    from tests.playbook import Piece
-
     release = Release(OVER, Names(), most_held=1000)
     for number in range(200):
         commands = release.settle([0 for _ in release.feed(b"{}", [Piece(ANSWER, "x" * 10, "0")])])
@@ -195,3 +194,45 @@ def test_memory_is_bounded() -> None:
             assert commands
             return
     pytest.fail("never ended")
+
+
+def test_what_text_keeps_waiting_counts_by_its_bytes() -> None:
+    release = Release(REDACT, Names(), most_held=1000)
+    release.settle([[Digits().scan("12", 0, False)] for _ in release.feed(b"{}", [Piece(ANSWER, "12", "0")])])
+    for number in range(100):
+        commands = release.settle([0 for _ in release.feed(b": a sign of life" + b"." * 984, [])])
+        if release.over:
+            assert number == 15
+            assert isinstance(commands[-1], Broken)
+            return
+    pytest.fail("never ended")
+
+
+VOICE = Tape(0, Channel.ANSWER, "audio")
+
+
+@pytest.mark.parametrize(("action", "frames", "note"), [
+    (Action.ALLOW, ["one ", "two ", "sound", "sound", "three "], "it is recorded, and goes on"),
+    (Action.FLAG, ["one ", "two ", "sound", "sound", "three "], "it is flagged, and goes on"),
+    (Action.BLOCK, ["one ", "two "], "what came before it has gone out, the medium has not"),
+])  # fmt: skip
+@pytest.mark.parametrize("patience", [Patience.LOCAL, Patience.WINDOW])
+def test_a_medium_that_nobody_reads(action: Action, frames: list[str], note: str, patience: Patience) -> None:
+    rules = [Rule("number", Action.REDACT), *([Rule("unscanned_media", action)] if action else [])]
+    release = Release(ToyPlan(rules, [Digits()], patience=patience), Names())
+    out: list[Command] = []
+    for name in ["one ", "two ", "sound", "sound", "three "]:
+        piece = Piece(VOICE, "\ufffc", "0", "audio") if name == "sound" else Piece(ANSWER, name, "0")
+        looks = release.feed(name.encode(), [piece], (), (0,))
+        out += release.settle([[Digits().scan(look.text, look.start, look.final)] for look in looks])
+        if release.over:
+            break
+    else:
+        out += release.settle([[Digits().scan(look.text, look.start, look.final)] for look in release.end(True)])
+    said = [command.raw.decode() for command in out if isinstance(command, Emit)]
+    assert said == (frames if patience is Patience.LOCAL or action is not Action.BLOCK else []), note
+    assert any(isinstance(command, Stop) for command in out) == (action is Action.BLOCK)
+    (final,) = [command for command in out if isinstance(command, Note) and command.final]
+    media = [s for w in final.windows for s in w.signals if s.key.detector == "unscanned_media"]
+    assert [(s.key.entity, s.count) for s in media] == [("AUDIO", 1)]
+    assert final.outcome.action is action

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from moderation.errors import UpstreamError
 from moderation.text import Channel
 from moderation.wire.body import parse
-from moderation.wire.chunks import CallName, Chunk, Piece, TapeId, read_chunk, rewrite_frame
+from moderation.wire.chunks import MEDIUM, CallName, Chunk, Piece, TapeId, read_chunk, rewrite_frame
 from moderation.wire.sse import Event
 from tests.wire.test_openai_any import VALUES, strings
 
@@ -38,7 +38,9 @@ DELTAS: list[tuple[str, dict[str, Any], list[tuple[Channel, str, str]]]] = [
     ("a long bare number", {"x": 13812345678}, [(ANSWER, "x", "13812345678")]),
     ("reasoning in parts", {"reasoning_details": [{"type": "reasoning.text", "text": "r"}]},
      [(REASONING, "reasoning_details/0/text", "r")]),
-    ("the words of speech", {"audio": {"id": "audio_1", "transcript": "t", "data": "UklG"}}, [(ANSWER, "audio/transcript", "t")]),
+    ("the words of speech", {"audio": {"id": "audio_1", "transcript": "t", "data": "UklG" * 20}},
+     [(ANSWER, "audio", MEDIUM), (ANSWER, "audio/transcript", "t")]),
+    ("speech that is too short to be any", {"audio": {"data": "13812345678"}}, [(ANSWER, "audio/data", "13812345678")]),
     ("a call begins", {"tool_calls": [{"index": 1, "id": "c", "type": "function", "function": {"name": "f", "arguments": ""}}]},
      [(CALLED, "tool_calls/1/arguments", "")]),
     ("a call goes on, Qwen's way", {"tool_calls": [{"index": 1, "id": "", "function": {"arguments": '{"a'}}]},
@@ -66,7 +68,7 @@ def test_a_delta(note: str, delta: dict[str, Any], pieces: list[tuple[Channel, s
     assert [(p.tape.channel, p.tape.name, p.text) for p in read.pieces] == pieces
     assert {p.tape.choice for p in read.pieces} <= {3}
     assert (read.finished, read.choices, read.usage, read.error) == ((), (3,), False, False)
-    assert read.media is ("audio" in delta)
+    assert {p.medium for p in read.pieces if p.text == MEDIUM} <= {"audio"}
 
 
 def test_names_of_calls() -> None:
@@ -82,6 +84,9 @@ CHUNKS = [
     ("the usage", {"choices": [], "usage": {"total_tokens": 1}}, Chunk((), (), True, False, (), ())),
     ("an error", {"error": {"message": "two words"}}, Chunk((), (), False, True, (), ())),
     ("an error with choices", {"choices": [], "error": {"message": "m"}}, Chunk((), (), False, True, (), ())),
+    ("no error, whatever the field is called", {"choices": [{"delta": {"content": "x"}}], "error": False},
+     Chunk((Piece(TapeId(0, ANSWER, "content"), "x", "/choices/0/delta/content"),), (), False, False, (), (0,))),
+    ("nor is an empty one", {"error": {}}, Chunk((), (), False, False, (), ())),
     ("a native error", {"code": "X", "message": "two words", "request_id": "r"}, Chunk((), (), False, True, (), ())),
     ("SGLang's error", {"object": "error", "message": "two words"}, Chunk((), (), False, True, (), ())),
     ("a sign of life", {"type": "ping"}, Chunk((), (), False, False, (), ())),
@@ -102,6 +107,14 @@ def test_a_chunk(note: str, body: object, expected: Chunk) -> None:
 
 @pytest.mark.parametrize("body", [
     None, [], "x", 5,
+    {"choices": "x"},
+    {"choices": {"0": {"delta": {"content": "x"}}}},
+    {"choices": [{"index": 1.0, "delta": {}}]},
+    {"choices": [{"index": "0", "delta": {}}]},
+    {"choices": [{"index": True, "delta": {}}]},
+    {"choices": [{"finish_reason": "4111111111111111"}]},
+    {"choices": [{"finish_reason": {"x": "y"}}]},
+    {"choices": [{"delta": {"content": "x"}}], "error": {"message": "m"}},
     {"choices": ["x"]},
     {"choices": [None]},
     {"choices": [{"delta": "x"}]},

@@ -22,7 +22,7 @@ def answer(message: object, **more: object) -> Conversation:
 def test_an_answer() -> None:
     read = answer({
         "role": "assistant", "content": "a", "reasoning_content": "r", "refusal": "no", "tool_calls": [CALL],
-        "audio": {"id": "audio_1", "transcript": "t", "data": "UklG"}, "annotations": [{"title": "a b"}], "x": None,
+        "audio": {"id": "audio_1", "transcript": "t", "data": "UklG" * 20}, "annotations": [{"title": "a b"}], "x": None,
     })
     assert [(s.channel, s.phase, s.path.removeprefix("/choices/0/message"), s.text) for s in read.segments] == [
         (Channel.ANSWER, Phase.OUTPUT, "/content", "a"),
