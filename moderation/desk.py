@@ -24,6 +24,7 @@ from moderation.flow.http import read_body
 from moderation.flow.ledger import Entry, Ledger
 from moderation.flow.policies import Policies
 from moderation.flow.reading import Active, Verdict, newest_user_text, read, scoped
+from moderation.flow.recording import record_verdict
 from moderation.flow.showing import result, show
 from moderation.language import language_of
 from moderation.metrics import CONTENT_TYPE, Metrics
@@ -219,7 +220,7 @@ class Desk:
             verdict = await read(active, conversation, place, too_large=too_large)
             made = entry if entry is not None else self._open(asker, active, place, conversation, endpoint, simulated)
             try:
-                self._record(made, verdict)
+                record_verdict(made, verdict, {})
             except RecordTooLarge:
                 if too_large:
                     raise LogError("the decision does not fit the log") from None
@@ -241,13 +242,6 @@ class Desk:
         client = asker.client.name if asker.client else None
         entry.open(endpoint=endpoint, client=client, user=None, model=conversation.model, stream=False)
         return entry
-
-    def _record(self, entry: Entry, verdict: Verdict) -> None:
-        conversation = verdict.conversation
-        for ruling in verdict.rulings:
-            texts = [s.text for s in conversation.segments if s.phase is ruling.phase]
-            media = conversation.media if ruling.phase is Phase.INPUT else ()
-            entry.decide(ruling.phase, ruling.outcome, ruling.windows, texts=texts, media=media)
 
 
 def _check(context: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import uvicorn
@@ -20,20 +20,20 @@ from moderation.config import MODERATED, Config
 from moderation.desk import ADMIN, PUBLIC, Asker, Desk, has_token, may_see, refusal
 from moderation.errors import LogError, Refused, UpstreamError
 from moderation.flow.chat import Chat
-from moderation.flow.http import ClientGone, Receive, Scope, Send, header, read_body, respond
+from moderation.flow.http import ClientGone, Receive, Scope, Send, header, read_body, respond, until_gone
 from moderation.metrics import Metrics
 from moderation.routes import Client, Route
 from moderation.upstream import Upstream, forwardable
 
 _BASES = ("", "/v1", "/compatible-mode/v1")
 _QUIET = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
-_CONTENT = (
-    "/completions", "/embeddings", "/responses", "/conversations", "/files", "/batches", "/audio", "/images", "/videos",
-    "/rerank", "/reranks", "/edits", "/assistants", "/threads", "/fine_tuning", "/uploads", "/vector_stores", "/evals",
-    "/realtime", "/tokenize", "/detokenize", "/classify", "/score", "/pooling", "/generate", "/messages", "/tasks",
-    "/services", "/apps", "/systemone",
-)  # fmt: skip
-"""Paths that carry content, whatever the method: refused, but where the configuration lets them through by name."""
+_CONTENT = frozenset({
+    "chat", "completions", "embeddings", "responses", "conversations", "files", "batches", "audio", "images", "videos",
+    "rerank", "reranks", "edits", "assistants", "threads", "fine_tuning", "uploads", "vector_stores", "evals",
+    "realtime", "tokenize", "detokenize", "classify", "score", "pooling", "generate", "messages", "tasks",
+    "services", "apps", "systemone", "inference",
+})  # fmt: skip
+"""Steps of paths that carry content, whatever the method: refused, but where the configuration lets them through by name."""
 
 
 @dataclass(slots=True)
@@ -144,25 +144,20 @@ class Sidecar:
             if scope["method"] != "POST":
                 raise Refused("method_not_allowed", f"{MODERATED} takes POST")
             active = self.desk.policies.active(route.policy)
+            written = _written(scope, below)
             await self.chat.handle(
-                scope, receive, send, request_id=request_id, route=route, client=client, path=below, active=active
+                scope, receive, send, request_id=request_id, route=route, client=client, path=written, active=active
             )
             return
-        if not self.config.passes(below) and self._carries(tail, scope["method"]):
+        if not self.config.passes(below) and _carries(tail, scope["method"], scope["headers"]):
             raise Refused("unmoderated_path", f"{_shown(tail)} carries content that this version does not moderate; "
                                               "the setting `passthrough` lets a path through by name")
-        await self._pass(scope, receive, send, request_id, route, below)
-
-    def _carries(self, tail: str, method: str) -> bool:
-        """Whether a path may carry content: those known for it, and whatever sends a body."""
-        known = any(tail == p or tail.startswith(p + "/") for p in _CONTENT) or tail.startswith(MODERATED + "/")
-        return known or method not in _QUIET or not any(tail == p or tail.startswith(p + "/") for p in ("/models", ""))
-
-    async def _pass(
-        self, scope: Scope, receive: Receive, send: Send, request_id: str, route: Route, path: str
-    ) -> None:
-        """Pass a request and its answer on as they are."""
         body = await read_body(receive, [], self.config.max_body)
+        await until_gone(receive, self._pass(scope, body, send, request_id, route, _written(scope, below)))
+        self.metrics.add("requests", route.name, "passed")
+
+    async def _pass(self, scope: Scope, body: bytes, send: Send, request_id: str, route: Route, path: str) -> None:
+        """Pass a request and its answer on as they are."""
         query = scope.get("query_string", b"")
         keep = route.upstream_key is None and not self.config.clients
         headers = [(n, v) for n, v in forwardable(scope["headers"]) if keep or n.lower() != b"authorization"]
@@ -193,16 +188,34 @@ class Sidecar:
 
 def _tail(below: str) -> str:
     """The path under whichever base an origin serves it."""
-    for base in ("/compatible-mode/v1", "/v1"):
+    for base in ("/compatible-mode/v1", "/compatible-api/v1", "/api/v1", "/v1"):
         if below.startswith(base + "/"):
             return below[len(base):]
     return below
 
 
+def _carries(tail: str, method: str, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a request may carry content: by its path, by its method, or because it has a body."""
+    if method not in _QUIET or any(n.lower() == b"transfer-encoding" or (n.lower() == b"content-length" and v.strip() != b"0")
+                                   for n, v in headers):
+        return True
+    first, *more = tail.lower().strip("/").split("/")
+    return first != "models" and not _CONTENT.isdisjoint((first, *more))
+
+
+def _written(scope: Scope, below: str) -> str:
+    """The path below the upstream's base as the client wrote it, without a second encoding."""
+    path, raw = str(scope["path"]), (scope.get("raw_path") or b"").decode("latin-1")
+    base = path[: len(path) - len(below)]
+    if not raw.startswith(base):
+        raise Refused("not_found", "the beginning of the path is percent-encoded; write it plainly")
+    return raw[len(base):]
+
+
 def _shown(path: str) -> str:
     """A path as an error may show it: only its first step, which is a name of the API or nothing of ours."""
-    first = "/" + path.strip("/").split("/", 1)[0]
-    return first if first in _CONTENT else "this path"
+    first = path.strip("/").split("/", 1)[0]
+    return f"/{first}" if first in _CONTENT else "this path"
 
 
 def _text(value: bytes | None) -> str | None:

@@ -44,7 +44,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
 IMPURE = {"asyncio", "datetime", "glob", "http", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets",
           "select", "shutil", "signal", "socket", "ssl", "subprocess", "sys", "tempfile", "threading", "time", "urllib", "uuid"}
 
-BROAD_EXCEPT = {"detect.run", "server"}
+BROAD_EXCEPT = {"detect.run.guard", "server"}
 MOST_LINES = 400
 
 

@@ -101,6 +101,42 @@ def commitment(salt: bytes, text: str) -> str:
     return _b64(sha256(b"modlog/content-commit/v1\x00" + salt + text.encode("utf-8", "surrogatepass")).digest())
 
 
+@dataclass(frozen=True, slots=True)
+class Content:
+    """All that the log tells of texts: a commitment, and how many code points they have."""
+
+    commit: str
+    chars: int
+
+
+def content(salt: bytes, texts: Sequence[str]) -> Content:
+    """Of texts that are whole: joined by U+0000."""
+    return Content(commitment(salt, "\x00".join(texts)), sum(map(len, texts)))
+
+
+class GrowingContent:
+    """The same for texts that come in pieces: in the order in which they come, U+0000 where one piece is of another text."""
+
+    __slots__ = ("_chars", "_hash", "_text")
+
+    def __init__(self, salt: bytes) -> None:
+        self._hash = sha256(b"modlog/content-commit/v1\x00" + salt)
+        self._chars = 0
+        self._text: object = None
+
+    def add(self, text: object, piece: str) -> None:
+        """A piece of the text that goes by this name."""
+        if text != self._text:
+            if self._text is not None:
+                self._hash.update(b"\x00")
+            self._text = text
+        self._hash.update(piece.encode("utf-8", "surrogatepass"))
+        self._chars += len(piece)
+
+    def content(self) -> Content:
+        return Content(_b64(self._hash.digest()), self._chars)
+
+
 def masked(path: str) -> str:
     """A path as it may stand in the log: array indexes and OpenAI's own field names survive, any other step becomes `*`."""
     return "#".join("/".join(step if _known(step) else "*" for step in half.split("/")) for half in path.split("#", 1))

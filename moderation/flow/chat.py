@@ -16,10 +16,11 @@ from moderation.audit.record import RecordTooLarge
 from moderation.config import Config
 from moderation.errors import CODES, LogError, Refused, UpstreamError
 from moderation.flow import saying
-from moderation.flow.editing import edited, logged
+from moderation.flow.editing import edited
 from moderation.flow.http import JSON, ClientGone, Headers, Receive, Scope, Send, header, read_body, respond, upstream_decoder
 from moderation.flow.ledger import Entry, Ledger
 from moderation.flow.reading import Active, Verdict, newest_user_text, read, scoped
+from moderation.flow.recording import record_verdict
 from moderation.flow.showing import block_message
 from moderation.flow.speech import OpenAISpeech, tokens
 from moderation.flow.streaming import Carrier
@@ -27,7 +28,7 @@ from moderation.language import language_of
 from moderation.metrics import Metrics
 from moderation.routes import Client, Route
 from moderation.stream.plan import Note
-from moderation.text import Conversation, Phase
+from moderation.text import Conversation
 from moderation.text import Scope as Place
 from moderation.upstream import Answer, Upstream, forwardable
 from moderation.verdict import Fired
@@ -83,6 +84,8 @@ class _Call:
         self._id, self._route, self._client, self._path, self._active = request_id, route, client, path, active
         self._entry: Entry | None = None
         self._read_at = 0.0
+        self._asked: Verdict | None = None
+        """What was decided about the request, once that is in the log."""
         self._started = False
         self._gone = False
         self._outcome = "answered"
@@ -105,7 +108,9 @@ class _Call:
             self._outcome = "cancelled"
             await self._end("client_gone" if self._gone else "interrupted")
             if not self._gone:
-                raise
+                if self._started:
+                    raise
+                await asyncio.shield(self._refuse("not_ready", "the sidecar is stopping, and the upstream has not answered yet"))
         finally:
             self._chat.metrics.add("requests", self._route.name, self._outcome)
 
@@ -140,37 +145,37 @@ class _Call:
 
     async def _judged(self, raw: bytes, request: Any, conversation: Conversation, headers: Headers) -> None:
         chat, active = self._chat, self._active
+        begun = chat.clock()
         place = Place(chat.config.tenant_of(self._route, self._client), self._route.name, self._route.region)
         place = scoped(place, active, conversation.model, language_of(newest_user_text(conversation)))
-        verdict, entry = await self._decide(conversation, place, request)
+        verdict, entry = await self._decide(conversation, place, request, begun)
         self._entry = entry
         if verdict.blocked is not None:
             self._outcome = "blocked"
             entry.close("blocked")
             await entry.write()
+            self._asked = verdict
             await self._block(verdict, request)
             return
         forward = edited(raw, verdict)
         await entry.write()
+        self._asked = verdict
         answer = await self._forward(headers, forward)
         try:
             await self._answered(answer, verdict, place, request)
         finally:
             answer.close()
 
-    async def _decide(self, conversation: Conversation, place: Place, request: Any) -> tuple[Verdict, Entry]:
+    async def _decide(
+        self, conversation: Conversation, place: Place, request: Any, begun: float
+    ) -> tuple[Verdict, Entry]:
         """Judge the request and record it; where its signals do not fit the log, every detector counts as Unknown."""
-        for too_large in (False, True):
-            verdict = await read(self._active, conversation, place, too_large=too_large)
-            entry = self._open(conversation, place, request)
-            try:
-                self._record(entry, verdict)
-            except RecordTooLarge:
-                if too_large:
-                    raise LogError("the decision does not fit the log") from None
-                continue
-            return verdict, entry
-        raise AssertionError("unreachable")
+        entry = self._open(conversation, place, request)
+        verdict = await read(self._active, conversation, place)
+        if not self._record(entry, verdict, begun):
+            verdict = await read(self._active, conversation, place, too_large=True)
+            self._record(entry, verdict, begun)
+        return verdict, entry
 
     def _open(self, conversation: Conversation, place: Place, request: Any) -> Entry:
         chat, active = self._chat, self._active
@@ -188,15 +193,15 @@ class _Call:
         )
         return entry
 
-    def _record(self, entry: Entry, verdict: Verdict) -> None:
-        segments = verdict.conversation.segments
+    def _record(self, entry: Entry, verdict: Verdict, begun: float) -> bool:
+        """Record every phase's decision; False, with nothing recorded, where their signals do not fit the log."""
+        try:
+            record_verdict(entry, verdict, {"judge": round((self._chat.clock() - begun) * 1e6)})
+        except RecordTooLarge:
+            return False
         for ruling in verdict.rulings:
-            texts = [s.text for s in segments if s.phase is ruling.phase]
-            media = verdict.conversation.media if ruling.phase in (Phase.INPUT, Phase.OUTPUT) else ()
-            entry.decide(
-                ruling.phase, ruling.outcome, ruling.windows, texts=texts, edits=logged(verdict, ruling.phase), media=media
-            )
             self._chat.metrics.decided(ruling.phase, ruling.outcome)
+        return True
 
     async def _forward(self, headers: Headers, raw: bytes) -> Answer:
         query = self._scope.get("query_string", b"")
@@ -233,19 +238,23 @@ class _Call:
 
     async def _answered(self, answer: Answer, verdict: Verdict, place: Place, request: Any) -> None:
         kind = (header(answer.headers, b"content-type") or b"").lower()
-        if answer.status == 200 and kind.startswith(b"text/event-stream"):
+        if kind.startswith(b"text/event-stream"):
             await self._stream(answer, verdict, place, request)
             return
+        good = 200 <= answer.status < 300
+        most = self._chat.config.max_answer
         try:
-            raw = await answer.whole(self._chat.config.max_answer)
-            decoder = upstream_decoder(answer.headers, self._chat.config.max_answer)
+            raw = await answer.whole(most)
+            decoder = upstream_decoder(answer.headers, most)
             raw = decoder(raw)
-            value = body.parse(raw) if answer.status == 200 else None
-        except Refused as error:
+            if raw:
+                decoder.end()
+            value = _value(raw, good)
+        except UpstreamError:
             await self._fail_upstream(answer.status)
-            message = error.message if isinstance(error, UpstreamError) else f"the upstream's answer: {error.message}"
-            raise UpstreamError(error.code if isinstance(error, UpstreamError) else "upstream_invalid", message) from None
-        if answer.status != 200 or openai.is_error(value):
+            raise
+        # What it is, its body tells: some gateways answer errors with 200, and nothing says that 203 holds no text.
+        if openai.is_error(value) or (not good and not _has_choices(value)):
             assert self._entry is not None
             self._outcome = "failed"
             self._entry.close("upstream_error", upstream_status=answer.status, upstream_id=_upstream_id(answer))
@@ -266,27 +275,29 @@ class _Call:
         except UpstreamError:
             await self._fail_upstream(answer.status)
             raise
+        begun = self._chat.clock()
         verdict = await read(self._active, conversation, place, supplied=asked.supplied, names=asked.names)
-        try:
-            self._record(entry, verdict)
-        except RecordTooLarge:
-            raise LogError("the decision does not fit the log") from None
+        if not self._record(entry, verdict, begun):
+            verdict = await read(
+                self._active, conversation, place, supplied=asked.supplied, names=asked.names, too_large=True
+            )
+            self._record(entry, verdict, begun)
         usage = tokens(value.get("usage"))
         entry.close(
-            "blocked" if verdict.blocked else "completed",
-            upstream_status=answer.status,
-            upstream_id=_upstream_id(answer),
+            "blocked" if verdict.blocked else "completed", upstream_status=answer.status, upstream_id=_upstream_id(answer),
             usage=usage,
         )
         await entry.write()
         if verdict.blocked is not None:
             self._outcome = "blocked"
-            raw = answers.blocked_answer(raw, value, self._message(verdict.blocked[1], place, entry.last))
+            raw = answers.blocked_answer(
+                raw, value, block_message(self._active.policy, verdict.blocked[1], place.language, entry.last)
+            )
         else:
             raw = edited(raw, verdict, value)
         action = max(asked.action, verdict.action)
         degraded = asked.degraded or verdict.degraded
-        await self._reply(200, saying.head(answer.headers, decoded), raw, action.word, degraded)
+        await self._reply(answer.status, saying.head(answer.headers, decoded), raw, action.word, degraded)
 
     async def _stream(self, answer: Answer, verdict: Verdict, place: Place, request: Any) -> None:
         entry = self._entry
@@ -307,15 +318,14 @@ class _Call:
             await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
         def message(rule: Fired, decision: str) -> str:
-            return self._message(rule, place, decision)
+            return block_message(self._active.policy, rule, place.language, decision)
 
         def noted(note: Note) -> None:
-            if note.final:
-                self._chat.metrics.decided(note.phase, note.outcome)
+            self._chat.metrics.decided(note.phase, note.outcome)
 
         carrier = Carrier(
             answer, decoder, speech, self._active, place, entry, verdict.names, verdict.supplied, out, message, noted,
-            self._chat.clock,
+            self._chat.clock, _upstream_id(answer),
         )
         await carrier.run()
         metrics = self._chat.metrics
@@ -328,15 +338,12 @@ class _Call:
 
     # ---- what we say ---------------------------------------------------------------------------------------------
 
-    def _message(self, rule: Fired, place: Place, decision: str) -> str:
-        return block_message(self._active.policy, rule, place.language, decision)
-
     async def _block(self, verdict: Verdict, request: Any) -> None:
         assert verdict.blocked is not None
         assert self._entry is not None
         phase, rule = verdict.blocked
         decision = next(f"{self._id}.{n}" for n, r in enumerate(verdict.rulings) if r.phase is phase)
-        message = self._message(rule, self._entry.scope, decision)
+        message = block_message(self._active.policy, rule, self._entry.scope.language, decision)
         config = self._chat.config
         if config.block_as == "completion":
             status, headers, raw = saying.completion(verdict, self._stand_in(verdict.conversation), message, request, self._id)
@@ -367,9 +374,25 @@ class _Call:
             return
         known = CODES[code]
         headers: Headers = [JSON, (b"x-request-id", self._id.encode())]
+        if self._asked is not None and code != "audit_unavailable":
+            headers = [JSON, *self._marks(self._asked.action.word, self._asked.degraded)]
         if not known.retry:
             headers.append((b"x-should-retry", b"false"))
         await respond(self._send, known.status, headers, answers.error_body(code, message, self._id))
+
+
+def _value(raw: bytes, good: bool) -> Any:
+    """The JSON of an answer; None where an error need not be JSON. Raises UpstreamError."""
+    try:
+        return body.parse(raw)
+    except Refused as error:
+        if good:
+            raise UpstreamError("upstream_invalid", f"the upstream's answer: {error.message}") from None
+        return None
+
+
+def _has_choices(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("choices") is not None
 
 
 def _upstream_id(answer: Answer) -> str | None:

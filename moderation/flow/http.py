@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping
 from typing import Any
 
 from moderation.errors import Refused, UpstreamError
@@ -47,55 +48,94 @@ async def read_body(receive: Receive, headers: Headers, limit: int) -> bytes:
             return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-class Decoder:
-    """Takes one content-coding off, chunk by chunk. Identity costs nothing."""
+_GZIP = 16 + zlib.MAX_WBITS
+_CODINGS: dict[bytes, int] = {b"gzip": _GZIP, b"x-gzip": _GZIP, b"deflate": zlib.MAX_WBITS}
 
-    __slots__ = ("_limit", "_made", "_zlib", "active")
+
+class Decoder:
+    """Takes one content-coding off, chunk by chunk. Identity costs nothing.
+
+    A gzip body may have several members (RFC 1952, 2.2); what else stands behind the compressed data is refused.
+    """
+
+    __slots__ = ("_bits", "_limit", "_made", "_zlib", "active")
 
     def __init__(self, coding: bytes | None, limit: int) -> None:
         """`limit`: the most bytes that may come out. Raises Refused(unsupported_encoding)."""
         word = (coding or b"identity").strip().lower()
         self._limit = limit
         self._made = 0
+        self._bits = _CODINGS.get(word)
         self.active = word not in (b"identity", b"")
-        self._zlib: Any = None
-        match word:
-            case b"identity" | b"":
-                pass
-            case b"gzip" | b"x-gzip":
-                self._zlib = zlib.decompressobj(16 + zlib.MAX_WBITS)
-            case b"deflate":
-                self._zlib = zlib.decompressobj()
-            case _:
-                raise Refused("unsupported_encoding", "content-encoding: expected identity, gzip or deflate")
+        if self.active and self._bits is None:
+            raise self.fault("unsupported_encoding", "content-encoding: expected identity, gzip or deflate")
+        self._zlib: Any = zlib.decompressobj(self._bits) if self._bits is not None else None
+
+    def fault(self, code: str, message: str) -> Refused:
+        """What is raised; whose fault it is."""
+        return Refused(code, message)
 
     def __call__(self, chunk: bytes) -> bytes:
         if self._zlib is None:
             return chunk
+        out = self._decompressed(chunk)
+        while self._zlib.unused_data:
+            rest = self._zlib.unused_data
+            if self._bits != _GZIP:
+                raise self.fault("invalid_json", "there are bytes behind the end of the compressed body")
+            self._zlib = zlib.decompressobj(_GZIP)
+            out += self._decompressed(rest)
+        return out
+
+    def _decompressed(self, chunk: bytes) -> bytes:
         try:
             out: bytes = self._zlib.decompress(chunk, self._limit - self._made + 1)
         except zlib.error:
-            raise Refused("invalid_json", "the body is not in the content-encoding that it claims") from None
+            raise self.fault("invalid_json", "the body is not in the content-encoding that it claims") from None
         self._made += len(out)
         if self._made > self._limit:
-            raise Refused("body_too_large", f"the decoded body is over the limit of {self._limit} bytes")
-        if self._zlib.unused_data:
-            raise Refused("invalid_json", "there are bytes behind the end of the compressed body")
+            raise self.fault("body_too_large", f"the decoded body is over the limit of {self._limit} bytes")
         return out
 
     def end(self) -> None:
         """The body is over; raises Refused where the compressed data are not."""
         if self._zlib is not None and not self._zlib.eof:
-            raise Refused("invalid_json", "the compressed body is cut short")
+            raise self.fault("invalid_json", "the compressed body is cut short")
+
+
+class UpstreamDecoder(Decoder):
+    """The same for an upstream's answer: every fault is the upstream's."""
+
+    __slots__ = ()
+
+    def fault(self, code: str, message: str) -> Refused:
+        return UpstreamError("upstream_invalid", f"the upstream's answer: {message}")
 
 
 def upstream_decoder(headers: Headers, limit: int) -> Decoder:
-    """For an upstream's answer: as above, but its faults are the upstream's."""
+    """Takes the content-coding off an upstream's answer. Raises UpstreamError, now and later."""
+    return UpstreamDecoder(header(headers, b"content-encoding"), limit)
+
+
+async def until_gone(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
+    """Do this for a client whose body has been read. Cancels it, and raises ClientGone, where the client leaves."""
+
+    async def gone() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    working, watching = asyncio.ensure_future(work), asyncio.create_task(gone())
     try:
-        return Decoder(header(headers, b"content-encoding"), limit)
-    except Refused:
-        message = "the upstream's content-encoding cannot be read; it was asked for identity"
-        raise UpstreamError("upstream_invalid", message) from None
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+        else:
+            raise ClientGone
+    finally:
+        watching.cancel()
+        if not working.done():
+            working.cancel()
+            await asyncio.wait({working})
 
 
 async def respond(send: Send, status: int, headers: Headers, body: bytes) -> None:

@@ -46,6 +46,15 @@ class Ledger:
         return Entry(self, request, scope, policy, strict, listed, simulated)
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A state of an entry."""
+
+    pending: int
+    decisions: int
+    last: str
+
+
 @dataclass(slots=True)
 class Entry:
     """One request in the log."""
@@ -87,23 +96,33 @@ class Entry:
         windows: Sequence[Window],
         *,
         texts: Sequence[str] = (),
-        chars: int | None = None,
+        made: Sequence[str] | None = None,
+        content: record.Content | None = None,
         edits: Sequence[Edit] = (),
         media: Sequence[Media] = (),
         detectors: Sequence[DetectorStatus] = (),
         micros: dict[str, int] | None = None,
     ) -> str:
-        """Record one decision; raises RecordTooLarge where its signals do not fit, and then records nothing."""
+        """Record one decision; raises RecordTooLarge where its signals do not fit, and then records nothing.
+
+        `texts` are what was inspected, or `content` is what is told of them; `made` is what goes on of them, where that is not
+        the same.
+        """
         decided = Decision(self.request, self.decisions, phase, self.scope, self.policy, outcome, tuple(windows))
-        text = "\x00".join(texts)
+        salt = self.ledger.salt
+        if content is None and texts:
+            content = record.content(salt(32), texts)
+        out = record.content(salt(32), made) if made is not None else None
         self._pending.extend(
             record.decision(
                 decided,
                 names=self.listed,
                 engine=self.ledger.engine,
                 durability="strict" if self.strict else "fast",
-                commit=record.commitment(self.ledger.salt(32), text) if texts else None,
-                chars=len(text) - max(0, len(texts) - 1) if chars is None else chars,
+                commit=content.commit if content else None,
+                chars=content.chars if content else 0,
+                out_commit=out.commit if out else None,
+                out_chars=out.chars if out else None,
                 detectors=detectors,
                 edits=edits,
                 media=media,
@@ -114,6 +133,15 @@ class Entry:
         self.decisions += 1
         self.last = decided.id
         return decided.id
+
+    def mark(self) -> Mark:
+        """Where this entry stands, for `back_to`."""
+        return Mark(len(self._pending), self.decisions, self.last)
+
+    def back_to(self, mark: Mark) -> None:
+        """Forget what was recorded since, and not written yet."""
+        del self._pending[mark.pending :]
+        self.decisions, self.last = mark.decisions, mark.last
 
     def close(
         self,

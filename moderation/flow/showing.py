@@ -13,6 +13,13 @@ from moderation.verdict import Action, Fired, Level, Outcome
 from moderation.wire.moderations import Score, result_json
 from moderation.wire.verdicts import Shown, verdict_json
 
+UNCHECKED = {
+    "en": "This could not be checked just now, so it was not passed on. Please try again (ref {decision_id}).",
+    "zh": "内容暂时无法完成安全检查，因此未予处理，请稍后重试（编号 {decision_id}）。",
+    "de": "Das konnte gerade nicht geprüft werden und wurde deshalb nicht weitergegeben. Bitte noch einmal ({decision_id}).",
+}
+"""What a block says that rests on a detector's failure alone."""
+
 
 def level_of(policy: Policy, detector: str, score: int) -> Level:
     spec = policy.detectors.get(detector)
@@ -59,7 +66,10 @@ def show(active: Active, verdict: Verdict, decision: str, phase: Phase, language
 
 
 def block_message(policy: Policy, rule: Fired, language: str, decision: str) -> str:
-    """What the user is told of a block."""
+    """What the user is told of a block. Where no detector said that there is anything, no rule's own words fit."""
+    if rule.on_unknown:
+        texts = UNCHECKED
+        return (texts.get(language) or texts["en"]).replace("{decision_id}", decision)
     message = None if rule.rule in (MEDIA, UNEDITABLE) else policy.rule(rule.rule).message
     return policy.say(message, language, decision)
 

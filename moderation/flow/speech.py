@@ -55,7 +55,9 @@ class Mould(NamedTuple):
 
 
 def mould(raw: bytes, data: bytes, piece: Piece, choices: tuple[int, ...]) -> Mould | None:
-    """The mould of a frame with one piece; None where its literal cannot be told from the rest."""
+    """The mould of a frame with one piece; None where its literal cannot be told from the rest, or it has more lines than one."""
+    if not raw.startswith(b"data:") or b"\n" in raw[:-2] or b"\r" in raw or piece.medium is not None:
+        return None
     at = raw.find(data)
     place = locate(data, [piece.path]).get(piece.path)
     if at < 0 or place is None or data[place[0] : place[0] + 1] != b'"':
@@ -96,7 +98,7 @@ class OpenAISpeech:
 
     def _read(self, raw: bytes) -> Heard:
         data = Event.parse(raw).data
-        if data is None:
+        if data is None or not data.strip():
             return _QUIET
         if data.strip() == b"[DONE]":
             return Heard(done=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from moderation.act import Names
-from moderation.audit.record import RecordTooLarge
+from moderation.audit.record import GrowingContent, RecordTooLarge
 from moderation.errors import LogError, UpstreamError
 from moderation.flow.ledger import Entry
 from moderation.flow.reading import Active, category_of, origin_of
@@ -23,8 +23,10 @@ from moderation.stream.plan import Broken, Command, Emit, End, Inspect, Judged, 
 from moderation.stream.release import Release
 from moderation.stream.tape import Look, Said
 from moderation.text import Channel, Origin, Phase, Scope
-from moderation.verdict import Edit, Finding, Fired, Outcome, Window
+from moderation.verdict import Cause, Edit, Finding, Fired, Outcome, Signal, Unknown, Window
 
+_MOST_EDITS = 1000
+"""Edits that are told of a decision whose signals do not fit the log."""
 _SHORT = 8192
 """Code points that a detector which is quick may look at in the event loop."""
 
@@ -152,8 +154,11 @@ class Carrier:
     message: Callable[[Fired, str], str]
     """The text for the user, by the rule that blocks and the decision's id."""
     noted: Callable[[Note], None]
+    """Told of each final decision that was recorded."""
     clock: Callable[[], float]
     """Monotonic seconds."""
+    upstream_id: str | None = None
+    """The upstream's own id of this call."""
     most_held: int = 4_000_000
     chunks: int = 0
     outcome: str = ""
@@ -167,6 +172,9 @@ class Carrier:
     _waiting_since: float | None = None
     _failure: bytes = b""
     """The frame that ends a stream which the upstream did not end."""
+    _done: bytes = b""
+    """The upstream's [DONE], as it came."""
+    _content: dict[Phase, GrowingContent] = field(default_factory=dict)
     _jobs: dict[asyncio.Task[list[Judged]], int] = field(default_factory=dict)
 
     async def run(self) -> None:
@@ -180,10 +188,10 @@ class Carrier:
             self.upstream.close()
             if not release.ended():
                 await self._break_off(release, self.speech.failed(error))
-        except (LogError, RecordTooLarge) as error:
+        except LogError as error:
             self.upstream.close()
             self.outcome = "interrupted"
-            await self.send(self.speech.failed(LogError(str(error))))
+            await self.send(self.speech.failed(error))
         finally:
             for task in self._jobs:
                 task.cancel()
@@ -198,6 +206,7 @@ class Carrier:
             for raw in events:
                 heard = self.speech.read(raw)
                 if heard.done:
+                    self._done = raw
                     commands.extend(await self._look(release, release.end(complete=True)))
                     await self._obey(release, commands)
                     await self._wait(release)
@@ -208,6 +217,8 @@ class Carrier:
                         await self._break_off(release, raw)
                     return
                 self.chunks += 1
+                for piece in heard.pieces:
+                    self._inspected(piece)
                 looks = release.feed(raw, heard.pieces, heard.finished, heard.choices)
                 made = self._look_now(release, looks)
                 commands.extend(await self._look(release, looks) if made is None else made)
@@ -218,6 +229,14 @@ class Carrier:
             self._watch(release.waiting)
             if not chunk:
                 raise UpstreamError("upstream_interrupted", "the upstream's stream ended without [DONE]")
+
+    def _inspected(self, piece: Piece) -> None:
+        """Take in what the log tells of the text."""
+        phase = Phase.TOOL_CALL if piece.tape.channel is Channel.TOOL_CALL else Phase.OUTPUT
+        content = self._content.get(phase)
+        if content is None:
+            content = self._content[phase] = GrowingContent(self.entry.ledger.salt(32))
+        content.add(piece.tape, piece.text)
 
     def _watch(self, waiting: int) -> None:
         """Keep account of what is held back."""
@@ -295,14 +314,13 @@ class Carrier:
         for command in commands:
             if isinstance(command, Note):
                 noted = True
-                self.noted(command)
-                self._record(command)
+                await self._record(command)
             elif isinstance(command, Inspect):
                 self._jobs[asyncio.create_task(self._inspect(command))] = command.job
         if ends:
             completed = isinstance(ends[0], End) and not self._failure
             self.outcome = "blocked" if stop else "completed" if completed else "upstream_error"
-            self.entry.close(self.outcome, upstream_status=self.upstream.status, usage=self.speech.usage(), chunks=self.chunks)
+            self._close()
         if noted or ends:
             await self.entry.write()
         out = b"".join([command.raw for command in commands if isinstance(command, Emit)])
@@ -310,17 +328,46 @@ class Carrier:
             case [Stop(choice, rule, still), *_]:
                 out += self.speech.blocked(choice, self.message(rule, self.entry.last), still)
             case [End(), *_]:
-                out += self._failure or b"data: [DONE]\n\n"
+                out += self._failure or self._done
             case [Broken(why), *_]:
                 out += self.speech.failed(UpstreamError("upstream_invalid", f"the upstream's stream cannot be moderated: {why}"))
         if out:
             await self.send(out)
 
-    def _record(self, note: Note) -> None:
+    def _close(self) -> None:
+        self.entry.close(
+            self.outcome, upstream_status=self.upstream.status, upstream_id=self.upstream_id, usage=self.speech.usage(),
+            chunks=self.chunks,
+        )
+
+    async def _record(self, note: Note) -> None:
+        """Record one decision. Where its signals do not fit the log, that is recorded, and the stream ends: raises LogError."""
         edits = [
             Edit(f"/choices/{tape}", change.span, change.action, "", change.kind) for tape, change in note.changes
         ]
-        self.entry.decide(note.phase, note.outcome, note.windows, chars=0, edits=edits)
+        content = self._content.get(note.phase) if note.final else None
+        told = content.content() if content else None
+        try:
+            self.entry.decide(note.phase, note.outcome, note.windows, content=told, edits=edits)
+        except RecordTooLarge:
+            lost = self._lost(note)
+            self.entry.decide(lost.phase, lost.outcome, lost.windows, content=told, edits=edits[:_MOST_EDITS])
+            self.noted(lost)
+            self.outcome = "interrupted"
+            self._close()
+            await self.entry.write()
+            raise LogError("the decision on this answer does not fit the log") from None
+        if note.final:
+            self.noted(note)
+
+    def _lost(self, note: Note) -> Note:
+        """The same decision with every detector Unknown, because what they said does not fit."""
+        wanted = sorted(self.active.wanted[note.phase])
+        unknown = tuple(Unknown(detector, Cause.TOO_LARGE) for detector in wanted)
+        bare = dict.fromkeys(s for window in note.windows for s in window.signals if s.key.detector is None)
+        windows = tuple(Window((Signal(signal.key, 0, 1),), unknown) for signal in bare)
+        outcome = decide_all(self.active.policy, note.phase, self.scope, windows)
+        return Note(note.phase, outcome, windows, (), final=True)
 
     async def _inspect(self, command: Inspect) -> list[Judged]:
         runner = self.active.runner

@@ -14,6 +14,8 @@ from moderation.act import piece as cut_piece
 from moderation.stream.lane import Lane
 from moderation.stream.plan import Command, Emit, Piece
 
+BYTES = 16
+"""Bytes of frames for each code point that may be held: a word comes in some hundred bytes of JSON, and media wait behind it."""
 OVERTAKE = 64
 """Code points that may wait behind another tape's held frame before they overtake it."""
 
@@ -56,6 +58,10 @@ class Gate:
             self.choices.setdefault(choice, frame.number)
         if frame.finished:
             self.finished.update(frame.finished)
+
+    def holds_more_than(self, most: int) -> bool:
+        """Whether more than `most` code points of text wait here, or frames that take the memory of so many."""
+        return self.waiting > most or self.bytes > BYTES * most
 
     def open(self, number: int) -> tuple[int, ...]:
         """The choices that had come by this frame and that the client has not seen end."""

@@ -17,10 +17,6 @@ from moderation.stream.whole import Whole
 from moderation.text import Channel, Media, Phase, Turn
 from moderation.verdict import Fired, Key, Outcome, Window
 
-BYTES = 16
-"""So many bytes of frames may be held for each code point that may: a word of text comes in some hundred bytes of JSON, and media
-and signs of life wait behind it."""
-
 
 class Release:
     """One response."""
@@ -42,9 +38,7 @@ class Release:
         self._interned: dict[Window, Window] = {}
         self._changes: dict[Phase, list[tuple[str, Change]]] = {}
         self._touched: list[tuple[Lane, Sequence[Look]]] = []
-        self._ended = False
-        self._complete = False
-        self.over = False
+        self._ended = self._complete = self.over = False
 
     @property
     def waiting(self) -> int:
@@ -52,7 +46,6 @@ class Release:
         return self._gate.waiting
 
     def ended(self) -> bool:
-        """Nothing more will come out."""
         return self.over
 
     # ---- what comes in -------------------------------------------------------------------------------------------
@@ -114,7 +107,7 @@ class Release:
             self._advance(lane, self._ended or lane.id.choice in self._gate.finished, commands)
         self._touched = []
         self._commit(commands)
-        if (self._gate.waiting > self._most_held or self._gate.bytes > BYTES * self._most_held) and not self.over:
+        if self._gate.holds_more_than(self._most_held) and not self.over:
             return self._break("more held back than the limit allows", commands)
         return commands
 
@@ -302,8 +295,7 @@ class Release:
         self._store(lane, current)
         rule = blocker(self._plan.decide(lane.phase, (current,)))
         if rule is not None:
-            # The frame that brings it stays here.
-            self._stop(lane, lane.out, item.number - 1, rule, [current], [], commands)
+            self._stop(lane, lane.out, item.number - 1, rule, [current], [], commands)  # the frame that brings it stays here
 
     def _close(self, lane: Lane, end: int, commands: list[Command]) -> None:
         """A window of a lane that does not wait for it is over: its signals go into the final decision."""

@@ -18,8 +18,8 @@ LONG_NUMBER = 7
 KEYS = "~keys"
 
 PLAIN = re.compile(r"(?:[A-Za-z_$][A-Za-z_$.:/\-]{0,39}|[A-Za-z_$][A-Za-z0-9_$.:/\-]{0,14}|[A-Za-z0-9_$.:/\-]{0,6})").fullmatch
-"""What a word of a fixed vocabulary, a short id or a function's name looks like: letters, or few characters. Anything else is read
-wherever it stands, for a card, an identity number or a key can stand there as well as in a text."""
+"""What a word of a fixed vocabulary, a short id or a function's name looks like: letters, or few characters. Anything else is
+read wherever it stands, for a card, an identity number or a key can stand there as well as in a text."""
 SHORT = frozenset({"role", "type", "id", "call_id", "tool_call_id", "name", "format", "detail", "mime_type", "media_type"})
 """Fields that hold such words."""
 SHORT_IN_TOOLS = frozenset({"type", "format", "$ref"})

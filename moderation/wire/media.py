@@ -29,7 +29,7 @@ MEDIA_KEYS = {
 _PAYLOADS = frozenset({"url", "data", "file_data", "file_url", "file_id", "image_url", "video_url"})
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]{1,15}://\S*").fullmatch
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=-_\r\n"
-_DATA = re.compile(r"data:[A-Za-z0-9.+\-]*/?[A-Za-z0-9.+\-]*(?:;[A-Za-z0-9.+\-]+=[A-Za-z0-9.+\-_\"]*)*;base64,", re.IGNORECASE).match
+_DATA = re.compile(r"(?i)data:[a-z0-9.+\-]*/?[a-z0-9.+\-]*(?:;[a-z0-9.+\-]+=[a-z0-9.+\-_\"]*)*;base64,").match
 _LEAST = 64
 """Characters of base64 below which a string is read as text: an id or a number looks like base64, and no picture is so small."""
 

@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.fakes import Script, json_script
-from tests.kitchen import Kitchen, answer
+from moderation.detect.api import Detector, Scan
+from moderation.flow.loading import FileLoader
+from moderation.flow.reading import read
+from moderation.metrics import Metrics
+from moderation.policy.model import Policy
+from moderation.text import Scope as Place
+from moderation.wire.openai import read_request
+from tests.fakes import Hold, Script, json_script
+from tests.kitchen import POLICY, Kitchen, answer
 
 ID = "11010519491231002X"
 
@@ -349,3 +357,155 @@ def test_every_log_verifies_and_replays(tmp_path: Path) -> None:
         assert (replayed.decisions, replayed.same, replayed.different) == (9, 9, [])
 
     run(go())
+
+
+@pytest.mark.parametrize("status", [200, 201, 203, 206, 299, 400, 500])
+def test_an_answer_is_read_whatever_its_status(tmp_path: Path, status: int) -> None:
+    async def go() -> None:
+        async with Kitchen(tmp_path, json_script(answer(f"我的身份证号是{ID}"), status=status)) as kitchen:
+            reply = await kitchen.chat("hi")
+            assert reply.status == status
+            assert ID.encode() not in reply.body
+            assert [row.phase for row in kitchen.rows(reply.header("x-request-id"))] == ["input", "output"]
+
+    run(go())
+
+
+@pytest.mark.parametrize("body", [b"<html>no</html>", b'{"error": {"message": "no"}}', b""])
+def test_an_error_need_not_be_json(tmp_path: Path, body: bytes) -> None:
+    async def go() -> None:
+        async with Kitchen(tmp_path, Script([body] if body else [], status=502)) as kitchen:
+            reply = await kitchen.chat("hi")
+            assert (reply.status, reply.body) == (502, body)
+
+    run(go())
+
+
+def test_our_error_after_a_decision_names_it(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with Kitchen(tmp_path, Script([b"not json"])) as kitchen:
+            reply = await kitchen.chat(f"mail a@b.io, {ID}")
+            assert reply.status == 502
+            assert reply.header("x-moderation-decision") == f"{reply.header('x-request-id')}.0"
+            assert reply.header("x-moderation-action") in ("redact", "pseudonymise")
+            refused = await kitchen.ask("POST", "/v1/chat/completions", {"messages": 5})
+            assert refused.header("x-moderation-decision") is None
+
+    run(go())
+
+
+def test_names_are_given_in_the_order_of_the_body(tmp_path: Path) -> None:
+    """A later turn only adds to what Qwen saw, though tool results are judged apart from what users say."""
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    first: list[dict[str, Any]] = [
+        {"role": "user", "content": "ask ann@x.io"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "see bob@x.io"},
+    ]
+    more: list[dict[str, Any]] = [{"role": "assistant", "content": "ok"}, {"role": "user", "content": "and carl@x.io?"}]
+
+    async def go() -> None:
+        async with Kitchen(tmp_path, json_script(answer()), json_script(answer())) as kitchen:
+            await kitchen.chat(first)
+            await kitchen.chat([*first, *more])
+            one, two = (received.json["messages"] for received in kitchen.upstream.received)
+            assert two[:3] == one
+            assert (one[0]["content"], one[2]["content"]) == ("ask <EMAIL_ADDRESS_1>", "see <EMAIL_ADDRESS_2>")
+            assert two[4]["content"] == "and <EMAIL_ADDRESS_3>?"
+
+    run(go())
+
+
+def test_what_is_only_passed_on_goes_as_it_was_written(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with Kitchen(tmp_path, *[json_script({"data": []})] * 3) as kitchen:
+            for path in ("/v1/models/Qwen%2FQwen3", "/v1/models/a%25b", "/v1/models/%e4%b8%ad?x=%20"):
+                assert (await kitchen.ask("GET", path)).status == 200
+            lines = [received.request_line for received in kitchen.upstream.received]
+            assert lines == [f"GET /compatible-mode{path} HTTP/1.1" for path in
+                             ("/v1/models/Qwen%2FQwen3", "/v1/models/a%25b", "/v1/models/%e4%b8%ad?x=%20")]
+
+    run(go())
+
+
+def test_content_does_not_get_by_as_something_else(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with Kitchen(tmp_path, json_script({"data": []}), origin=True) as kitchen:
+            for path in ("/api/v1/tasks/abc", "/api/v1/apps/x", "/v1/BATCHES", "/v1/batches", "/compatible-mode/v1/Files/1"):
+                assert (await kitchen.ask("GET", path)).status == 403, path
+            assert (await kitchen.ask("GET", "/v1/models", {"card": "5555555555554444"})).status == 403
+            assert (await kitchen.ask("GET", "/v1/models")).status == 200
+            assert len(kitchen.upstream.received) == 1
+
+    run(go())
+
+
+def test_a_client_that_leaves_ends_what_is_only_passed_on(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with Kitchen(tmp_path, Script([Hold(asyncio.Event())])) as kitchen:
+            _, writer = await asyncio.open_connection("127.0.0.1", kitchen.port)
+            writer.write(b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n")
+            while not kitchen.upstream.received:  # noqa: ASYNC110 - a list has no event
+                await asyncio.sleep(0.005)
+            writer.close()
+            async with asyncio.timeout(2):
+                await kitchen.upstream.received[0].gone.wait()
+
+    run(go())
+
+
+def test_many_parts_take_time_by_their_number(tmp_path: Path) -> None:
+    """Twice as many take about twice as long: counted in steps of the interpreter, for a clock would lie on a busy machine."""
+    async def steps(count: int) -> int:
+        content = [{"type": "image_url", "image_url": {"url": "https://a.example/b"}}] * count
+        conversation = read_request({"messages": [{"role": "user", "content": content}]})
+        active = FileLoader(1 << 20, Metrics())(str(POLICY), 1).active
+        taken = 0
+
+        def count_line(frame: object, event: str, argument: object) -> Any:
+            nonlocal taken
+            taken += 1
+            return count_line
+
+        before = sys.gettrace()
+        sys.settrace(count_line)
+        try:
+            await read(active, conversation, Place())
+        finally:
+            sys.settrace(before)
+        return taken
+
+    async def go() -> None:
+        assert await steps(1600) < 2.5 * await steps(800)
+
+    run(go())
+
+
+def test_a_detector_that_fails_says_nothing_of_what_it_looks_for(tmp_path: Path) -> None:
+    text = POLICY.read_text()
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(text)
+
+    def broken(made: Policy) -> dict[str, Detector]:
+        return {name: Broken(name) for name in made.detectors}
+
+    async def go() -> None:
+        async with Kitchen(tmp_path, json_script(answer()), policy=policy, make=broken) as kitchen:
+            reply = await kitchen.chat("hello")
+            assert reply.status == 400
+            assert reply.header("x-moderation-degraded") == "true"
+            assert "could not be checked" in reply.json["error"]["message"]
+
+    run(go())
+
+
+class Broken:
+    """A detector that never answers well."""
+
+    version, behind, reach = "1", 0, 0
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+
+    def scan(self, text: str, start: int, final: bool) -> Scan:
+        raise RuntimeError

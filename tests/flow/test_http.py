@@ -56,7 +56,6 @@ BAD = [
     ("more once it is unpacked", [BOMB], coded(b"gzip"), "body_too_large"),
     ("more once it is unpacked, a byte at a time", [bytes([one]) for one in BOMB], coded(b"gzip"), "body_too_large"),
     ("something behind the end", [gzip.compress(TEXT) + b"{}"], coded(b"gzip"), "invalid_json"),
-    ("a second member behind the end", [gzip.compress(TEXT) + gzip.compress(b"more")], coded(b"gzip"), "invalid_json"),
     ("cut short", [gzip.compress(TEXT)[:-9]], coded(b"gzip"), "invalid_json"),
     ("not what it claims", [TEXT], coded(b"gzip"), "invalid_json"),
     ("a coding that we do not know", [TEXT], coded(b"br"), "unsupported_encoding"),

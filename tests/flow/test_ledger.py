@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from moderation.audit.record import Body, Names
+from moderation.audit.record import Body, Content, Names
 from moderation.errors import LogError
 from moderation.flow.ledger import Entry, Ledger
 from moderation.text import Phase, Scope
@@ -112,6 +112,6 @@ def test_lengths_are_those_of_the_texts() -> None:
     paper = Paper()
     one = entry(paper)
     one.decide(Phase.INPUT, QUIET, (), texts=["abc", "de"])
-    one.decide(Phase.OUTPUT, QUIET, (), chars=7)
+    one.decide(Phase.OUTPUT, QUIET, (), content=Content("c", 7))
     asyncio.run(one.write())
     assert [content(body)["chars"] for body in paper.batches[0][0]] == [5, 7]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import itertools
 import json
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from moderation.flow.streaming import Carrier
 from moderation.metrics import Metrics
 from moderation.text import Scope
 from moderation.wire.answers import Head
-from tests.fakes import Hold, Pause, Step, ask, sse, stream_script
+from tests.fakes import Hold, Pause, Script, Step, ask, sse, stream_script
 from tests.kitchen import POLICY, Kitchen, chunk, frames, said
 
 ID = "11010519491231002X"
@@ -359,5 +360,82 @@ def test_streams_verify_and_replay(tmp_path: Path) -> None:
         assert kitchen.verify().exit_code == 0
         replayed = kitchen.replayed()
         assert replayed.same == replayed.decisions > 8
+
+    run(go())
+
+
+def test_the_end_goes_out_as_it_came(tmp_path: Path) -> None:
+    frames_ = sse(chunk({"content": "one "}), chunk({}, "stop"), done=False)
+
+    async def go() -> None:
+        async with Kitchen(tmp_path, stream_script(*frames_, b"data:[DONE]\r\n\r\n")) as kitchen:
+            reply = await kitchen.chat("hi", stream=True)
+            assert reply.body == b"".join(frames_) + b"data:[DONE]\r\n\r\n"
+
+    run(go())
+
+
+@pytest.mark.parametrize(("note", "packed", "good"), [
+    ("one member", lambda head, tail: [gzip.compress(head + tail)], True),
+    ("a member for each part", lambda head, tail: [gzip.compress(head), gzip.compress(tail)], True),
+    ("something else behind it", lambda head, tail: [gzip.compress(head), b"garbage"], False),
+    ("corrupt", lambda head, tail: [gzip.compress(head)[:-8], b"\xff" * 40], False),
+])  # fmt: skip
+def test_a_compressed_stream(tmp_path: Path, note: str, packed: Any, good: bool) -> None:
+    head, *tail = sse(chunk({"content": "one "}), chunk({"content": "two "}), chunk({}, "stop"))
+    steps = [step for piece in packed(head, b"".join(tail)) for step in (piece, Pause(0.05))]
+    script = Script(steps, headers=[("content-type", "text/event-stream"), ("content-encoding", "gzip")])
+
+    async def go() -> None:
+        async with Kitchen(tmp_path, script) as kitchen:
+            reply = await kitchen.chat("hi", stream=True)
+            if good:
+                assert said(reply.body) == "one two "
+                assert reply.body.endswith(b"data: [DONE]\n\n")
+            else:
+                assert frames(reply.body)[-1]["error"]["code"] == "upstream_invalid"
+            outcome = kitchen.leaves(reply.header("x-request-id") or "")[-1]["outcome"]
+            assert outcome == ("completed" if good else "upstream_error")
+
+    run(go())
+
+
+def test_lines_beside_the_data_are_no_place_to_hide(tmp_path: Path) -> None:
+    """An id that repeats the data must not be taken for the place where the text stands."""
+    def event(text: str) -> bytes:
+        data = json.dumps(chunk({"content": text}))
+        return f"id: {json.dumps(chunk({'content': 'plain '}))}\ndata: {data}\n\n".encode()
+
+    card = [event("plain "), *(event(part) for part in ("plain ", "5555 ", "5555 ", "5555 ", "4444 "))]
+
+    async def go() -> None:
+        async with Kitchen(tmp_path, stream_script(*card, *sse(chunk({}, "stop")))) as kitchen:
+            reply = await kitchen.chat("hi", stream=True)
+            assert "5555 5555" not in said(reply.body)
+
+    run(go())
+
+
+def test_empty_data_are_a_sign_of_life(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with Kitchen(tmp_path, stream_script(b"data:\n\n", *sse(chunk({"content": "a "}), chunk({}, "stop")))) as kitchen:
+            reply = await kitchen.chat("hi", stream=True)
+            assert reply.body.startswith(b"data:\n\n")
+            assert said(reply.body) == "a "
+
+    run(go())
+
+
+def test_what_the_log_tells_of_a_stream(tmp_path: Path) -> None:
+    async def go() -> None:
+        steps = sse(chunk({"content": "one "}), chunk({"content": "two"}), chunk({}, "stop"))
+        script = Script(steps, headers=[("content-type", "text/event-stream"), ("x-request-id", "theirs")])
+        async with Kitchen(tmp_path, script) as kitchen:
+            reply = await kitchen.chat("hi", stream=True)
+            leaves = kitchen.leaves(reply.header("x-request-id") or "")
+            output, close = leaves[-2:]
+            assert output["content"]["chars"] == 7  # type: ignore[index]
+            assert output["content"]["commit"]  # type: ignore[index]
+            assert str(close["upstream_id"]).startswith("other:")
 
     run(go())
