@@ -301,6 +301,7 @@ def test_other_paths(tmp_path: Path) -> None:
             for path in ("/v1/completions", "/v1/responses", "/v1/files", "/v1/unheard_of", "/v1/audio/speech"):
                 reply = await kitchen.ask("POST", path, {"prompt": "x"})
                 assert (reply.status, reply.json["error"]["code"]) == (403, "unmoderated_path"), path
+            assert (await kitchen.ask("POST", "/v1/unheard_of")).status == 403, "without a body, too"
             assert (await kitchen.ask("GET", "/v1/files/1/content")).status == 403
             assert (await kitchen.ask("GET", "/v1/chat/completions")).status == 405
             assert (await kitchen.ask("GET", "/elsewhere")).status == 404
