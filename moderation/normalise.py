@@ -1,8 +1,9 @@
 """One spelling for what looks alike, so that detectors need to know only one, with a way back to the original offsets.
 
-The map is context-free: each code point becomes zero or more code points whatever its neighbours are. So a text can be
-normalised piece by piece (normalise(a + b) is normalise(a) followed by normalise(b)), and a stream needs no look-ahead.
-Case is kept. Knows nothing of detectors or languages.
+The map is context-free: each code point becomes zero or more code points whatever its neighbours are; and so does each escape of
+JSON (`\\n`, `\\u4e2d`), for a text that holds JSON is read by those who resolve them. So a text can be normalised piece by piece
+(normalise(a + b) is normalise(a) followed by normalise(b)) where no escape is cut in two, and a stream looks no farther ahead
+than `begun` says. Case is kept. Knows nothing of detectors or languages.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from functools import lru_cache
 
 from moderation.text import Span
 
-VERSION = f"1/{unicodedata.unidata_version}"
+VERSION = f"2/{unicodedata.unidata_version}"
 """Part of every detector's version: findings depend on it."""
 
 _FEW = 32
@@ -28,6 +29,11 @@ _ODD = re.compile(
     "[^\t\n\r -~\u3001-\u3003\u3005-\u3011\u3014-\u301b\u3041-\u3096\u30a1-\u30fe\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3"
     "\u05d0-\u05ea\u0627-\u063a\u0641-\u064a\u0e01-\u0e32\u0e34-\u0e3a\u0e40-\u0e4e\u0904-\u0928\u092a-\u0930\u0935-\u0939]+"
 )
+
+_ESCAPED = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "/": "/", "\\": "\\\\"}
+"""What an escape stands for. An escaped backslash stays as it is, so that what is normalised is not unescaped once more."""
+_ODD_OR_ESCAPE = re.compile(r'\\(?:u([0-9A-Fa-f]{4})|([nrt"/\\]))|' + _ODD.pattern)
+_ESCAPE_OR_BEGUN = re.compile(r'\\(?:u[0-9A-Fa-f]{4}|[nrt"/\\])|(\\(?:u[0-9A-Fa-f]{0,3})?\Z)')
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -133,6 +139,8 @@ class Normalised:
     text: str
     starts: array[int] | None
     """The original offset of each normalised code point; None where they are the same."""
+    ends: array[int] | None = None
+    """Where the original of each ends: behind one code point, or behind an escape. None where `starts` is."""
 
     def original(self, start: int, end: int) -> Span:
         """A span of the normalised text (not empty) as a span of the original one.
@@ -140,13 +148,25 @@ class Normalised:
         It ends behind the last original code point that made a matched one: marks that follow are not in it, those
         inside are.
         """
-        if self.starts is None:
+        if self.starts is None or self.ends is None:
             return Span(start, end)
-        return Span(self.starts[start], self.starts[end - 1] + 1)
+        return Span(self.starts[start], self.ends[end - 1])
+
+
+def begun(text: str) -> int:
+    """How many code points at the end may be an escape that is half written: they are normalised with what follows."""
+    if "\\" not in text[-5:]:
+        return 0
+    for found in _ESCAPE_OR_BEGUN.finditer(text):
+        if found[1] is not None:
+            return len(text) - found.start()
+    return 0
 
 
 def normalise(text: str) -> Normalised:
     """Text as detectors read it."""
+    if "\\" in text:
+        return _moved(text)
     if text.isascii():
         raw = text.encode()
         if len(raw.translate(None, _CONTROLS)) == len(raw):
@@ -168,17 +188,30 @@ def normalise(text: str) -> Normalised:
 def _moved(text: str) -> Normalised:
     """The slow way, for texts in which offsets move."""
     pieces: list[str] = []
-    starts = array("q")
+    starts, ends = array("q"), array("q")
     done = 0
-    for odd in _ODD.finditer(text):
-        begin = odd.start()
+    for odd in _ODD_OR_ESCAPE.finditer(text):
+        begin, end = odd.span()
         pieces.append(text[done:begin])
         starts.extend(range(done, begin))
-        for at, char in enumerate(odd.group(), begin):
-            new = image(char)
+        ends.extend(range(done + 1, begin + 1))
+        if odd.lastindex is None:
+            units = [(at, at + 1, image(char)) for at, char in enumerate(odd.group(), begin)]
+        else:
+            units = [(begin, end, _unescaped(odd[1], odd[2]))]
+        for first, last, new in units:
             pieces.append(new)
-            starts.extend([at] * len(new))
-        done = odd.end()
+            starts.extend([first] * len(new))
+            ends.extend([last] * len(new))
+        done = end
     pieces.append(text[done:])
     starts.extend(range(done, len(text)))
-    return Normalised("".join(pieces), starts)
+    ends.extend(range(done + 1, len(text) + 1))
+    return Normalised("".join(pieces), starts, ends)
+
+
+def _unescaped(code: str | None, letter: str) -> str:
+    if code is None:
+        return _ESCAPED[letter]
+    char = chr(int(code, 16))
+    return "/" if char == "\\" else image(char)

@@ -1,8 +1,8 @@
 """The contract of a detector.
 
 Local detectors read a growing text and say how far they are done; window detectors read whole windows.
-Local ones get *normalised* text (moderation.normalise: one code point maps to zero or more, context-free, so that
-normalising is independent of chunks); spans are into that text, and the caller maps them back.
+Local ones get *normalised* text (moderation.normalise: one code point, or one escape of JSON, maps to zero or more, context-free,
+so that normalising is independent of chunks); spans are into that text, and the caller maps them back.
 
 The law of a local detector, tested for each one: cutting a text anywhere gives the findings of the whole text.
 That is, for t = a + b: scan(a, 0, final=False) -> (f1, h1), then scan(t, h1, final=True) -> (f2, len(t)),

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from moderation.detect.api import Scan
 from moderation.judge import shifted
-from moderation.normalise import normalise
+from moderation.normalise import begun, normalise
 from moderation.sentence import ANSWER_WINDOW, next_window, settled
 from moderation.text import Span
 from moderation.verdict import Finding, Unknown
@@ -44,8 +44,8 @@ class Tape:
     """Grows, is looked at, and hands out what is settled, in order."""
 
     __slots__ = (
-        "_base", "_behind", "_cut", "_final", "_found", "_holds", "_norm", "_norm_base", "_seen", "_starts", "_text", "dead",
-        "end",
+        "_base", "_begun", "_behind", "_cut", "_ends", "_final", "_found", "_holds", "_norm", "_norm_base", "_seen",
+        "_starts", "_text", "dead", "end",
     )
 
     def __init__(self, behind: Mapping[str, int]) -> None:
@@ -60,6 +60,9 @@ class Tape:
         self._norm = ""
         self._norm_base = 0
         self._starts: array[int] | None = None
+        self._ends: array[int] | None = None
+        self._begun = ""
+        """The end of what arrived, where it may be half an escape: it is normalised with what follows."""
         self._found: list[Finding] = []
         self._cut = (0, 0)
         self._seen = 0
@@ -68,19 +71,34 @@ class Tape:
 
     def grow(self, text: str) -> None:
         """Append what arrived."""
-        piece = normalise(text)
-        if piece.starts is not None and self._starts is None:
-            self._starts = array("q", range(self._norm_base, self._norm_base + len(self._norm)))
-        if self._starts is not None:
-            places = piece.starts if piece.starts is not None else range(len(piece.text))
-            self._starts.extend([self.end + at for at in places])
         self._text += text
-        self._norm += piece.text
         self.end += len(text)
+        if self._begun or "\\" in text:
+            text = self._begun + text
+            held = begun(text)
+            self._begun = text[len(text) - held :]
+            text = text[: len(text) - held]
+        self._normalise(text)
+
+    def _normalise(self, text: str) -> None:
+        """Take in text that ends where the half of an escape begins, if there is one."""
+        piece = normalise(text)
+        base = self.end - len(self._begun) - len(text)
+        if piece.starts is not None and self._starts is None:
+            first, last = self._norm_base, self._norm_base + len(self._norm)
+            self._starts, self._ends = array("q", range(first, last)), array("q", range(first + 1, last + 1))
+        if self._starts is not None and self._ends is not None:
+            count = len(piece.text)
+            self._starts.extend([base + at for at in (piece.starts if piece.starts is not None else range(count))])
+            self._ends.extend([base + at for at in (piece.ends if piece.ends is not None else range(1, count + 1))])
+        self._norm += piece.text
 
     def looks(self, final: bool) -> list[Look]:
         """What each living detector must look at now."""
         self._final = self._final or final
+        if final and self._begun:
+            rest, self._begun = self._begun, ""
+            self._normalise(rest)
         base, norm = self._norm_base, self._norm
         end = base + len(norm)
         looks: list[Look] = []
@@ -119,16 +137,16 @@ class Tape:
     def _placed(self, finding: Finding, base: int) -> Finding:
         """A finding in a text that stands at `base`, in its place on the tape."""
         assert finding.span is not None
-        if self._starts is None:
+        if self._ends is None:
             return shifted(finding, base)
         start, last = finding.span.start + base, finding.span.end + base - 1
-        return replace(finding, span=Span(self._original(start), self._starts[last - self._norm_base] + 1))
+        return replace(finding, span=Span(self._original(start), self._ends[last - self._norm_base]))
 
     def _original(self, norm: int) -> int:
         """The original position of a normalised one."""
         at = norm - self._norm_base
         if at >= len(self._norm):
-            return self.end
+            return self.end - len(self._begun)
         return norm if self._starts is None else self._starts[at]
 
     def frontier(self) -> int:
@@ -200,8 +218,8 @@ class Tape:
         if least - self._norm_base >= _SLACK:
             cut = least - self._norm_base
             self._norm = self._norm[cut:]
-            if self._starts is not None:
-                self._starts = self._starts[cut:]
+            if self._starts is not None and self._ends is not None:
+                self._starts, self._ends = self._starts[cut:], self._ends[cut:]
             self._norm_base = least
 
 
