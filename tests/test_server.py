@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from moderation.audit.verify import verify
-from tests.fakes import FakeUpstream, Pause, Step, json_script, sse, stream_script
+from tests.fakes import FakeUpstream, Pause, Script, Step, json_script, sse, stream_script
 from tests.kitchen import POLICY, answer, chunk
 
 ROOT = Path(__file__).parent.parent
@@ -140,6 +140,24 @@ def test_sigterm_lets_a_stream_finish(tmp_path: Path) -> None:
             body, code = await asyncio.to_thread(drive)
             assert b"Two. " in body
             assert b"[DONE]" in body
+            assert code == 0
+
+    asyncio.run(go())
+    assert verify(tmp_path / "data").exit_code == 0
+
+
+def test_a_call_that_the_upstream_has_not_answered_by_the_end_of_the_drain_is_told(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with FakeUpstream(Script([Pause(30)])) as upstream:
+            def drive() -> tuple[bytes, int]:
+                with served("--drain", "1s", data=tmp_path / "data", upstream=upstream.base) as process:
+                    link = ask(process.port, stream=False)
+                    time.sleep(0.3)
+                    process.child.send_signal(signal.SIGTERM)
+                    return read_all(link), process.end()
+            body, code = await asyncio.to_thread(drive)
+            assert body.startswith(b"HTTP/1.1 503 ")
+            assert b'"code":"not_ready"' in body
             assert code == 0
 
     asyncio.run(go())

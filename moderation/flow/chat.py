@@ -69,16 +69,8 @@ class _Call:
     """One call, with what it has come to know."""
 
     def __init__(
-        self,
-        chat: Chat,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        request_id: str,
-        route: Route,
-        client: Client | None,
-        path: str,
-        active: Active,
+        self, chat: Chat, scope: Scope, receive: Receive, send: Send, request_id: str, route: Route, client: Client | None,
+        path: str, active: Active,
     ) -> None:
         self._chat, self._scope, self._receive, self._send = chat, scope, receive, send
         self._id, self._route, self._client, self._path, self._active = request_id, route, client, path, active
@@ -174,7 +166,7 @@ class _Call:
         verdict = await read(self._active, conversation, place)
         if not self._record(entry, verdict, begun):
             verdict = await read(self._active, conversation, place, too_large=True)
-            self._record(entry, verdict, begun)
+            self._record(entry, verdict, begun, last=True)
         return verdict, entry
 
     def _open(self, conversation: Conversation, place: Place, request: Any) -> Entry:
@@ -193,11 +185,13 @@ class _Call:
         )
         return entry
 
-    def _record(self, entry: Entry, verdict: Verdict, begun: float) -> bool:
+    def _record(self, entry: Entry, verdict: Verdict, begun: float, last: bool = False) -> bool:
         """Record every phase's decision; False, with nothing recorded, where their signals do not fit the log."""
         try:
             record_verdict(entry, verdict, {"judge": round((self._chat.clock() - begun) * 1e6)})
         except RecordTooLarge:
+            if last:
+                raise LogError("the decision does not fit the log") from None
             return False
         for ruling in verdict.rulings:
             self._chat.metrics.decided(ruling.phase, ruling.outcome)
@@ -281,7 +275,7 @@ class _Call:
             verdict = await read(
                 self._active, conversation, place, supplied=asked.supplied, names=asked.names, too_large=True
             )
-            self._record(entry, verdict, begun)
+            self._record(entry, verdict, begun, last=True)
         usage = tokens(value.get("usage"))
         entry.close(
             "blocked" if verdict.blocked else "completed", upstream_status=answer.status, upstream_id=_upstream_id(answer),
@@ -348,6 +342,7 @@ class _Call:
         if config.block_as == "completion":
             status, headers, raw = saying.completion(verdict, self._stand_in(verdict.conversation), message, request, self._id)
         else:
+            self._chat.metrics.refused("data_inspection_failed")
             status, headers, raw = saying.error(verdict, decision, message, config.block_code, self._id)
         await self._reply(status, headers, raw, "block", verdict.degraded)
 
