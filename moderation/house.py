@@ -31,6 +31,8 @@ from moderation.upstream import Timeouts, Upstream
 PAGES = Path(__file__).parent / "pages"
 WATCH = 0.5
 """Seconds between looks at the policy files."""
+SWITCH = 0.001
+"""Seconds that one thread may keep the interpreter from the others."""
 
 
 class Upstreams:
@@ -150,6 +152,8 @@ async def run(config: Config, say: Callable[[str], None], ready: Callable[[str],
         # What stands now stays: without this, each full collection walks all of it and stops every stream for some 40 ms.
         gc.collect()
         gc.freeze()
+        # A detector's thread gives the interpreter back after this, so that no stream waits long for a long prompt.
+        sys.setswitchinterval(SWITCH)
 
         def listening() -> None:
             host = f"[{config.host}]" if ":" in config.host else config.host
