@@ -6,16 +6,30 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from moderation.cli.verb import Argument, Verb
-from moderation.errors import UsageError
+from moderation.errors import Refused, UsageError
+from moderation.policy.keys import LANGUAGE
+from moderation.settings import NAME, Kind, Unfit, text
 from moderation.text import Phase, Scope
 from moderation.ulid import ulid
+from moderation.wire.body import parse
 from moderation.wire.verdicts import CONTEXT_KEYS, text_conversation
+
+_BOM = b"\xef\xbb\xbf"
+_ROW = '{"text": "…", "phase": "input"} on one line'
+_FAULT = re.compile("(?:line 1, column ([0-9]+): )?([^;]*)")
+_KINDS: Mapping[str, Kind] = {
+    "tenant": NAME, "route": NAME, "region": NAME,
+    "language": text(LANGUAGE.pattern, "a language tag such as en or zh"),
+    "model": text(r"[^\x00-\x1f\x7f]{1,200}", "a model's name"),
+}  # fmt: skip
+"""What a request's place may be called: as in the settings."""
 
 
 def _context(pairs: Iterable[str]) -> dict[str, str]:
@@ -24,6 +38,10 @@ def _context(pairs: Iterable[str]) -> dict[str, str]:
         key, equals, value = pair.partition("=")
         if not equals or key not in CONTEXT_KEYS:
             raise UsageError(f"expected KEY=VALUE with KEY of {', '.join(CONTEXT_KEYS)}; got {pair!r}", "--context")
+        try:
+            _KINDS[key].read(value)
+        except Unfit as unfit:
+            raise UsageError(f"{key}: expected {unfit}, got {value!r}", "--context") from None
         context[key] = value
     return context
 
@@ -61,17 +79,21 @@ def _try(args: argparse.Namespace) -> int:
     try:
         if args.jsonl is not None:
             return _rows(judge, args.jsonl, Phase(args.phase), context)
-        text = sys.stdin.read() if args.text == "-" else args.text
-        if any("\ud800" <= char <= "\udfff" for char in text):
+        said = _standard_input() if args.text == "-" else args.text
+        if any("\ud800" <= char <= "\udfff" for char in said):
             raise UsageError("the text is not valid UTF-8", "try")
-        shown = judge.verdict(text, Phase(args.phase), context)
+        shown = judge.verdict(said, Phase(args.phase), context)
     finally:
         judge.close()
     if args.json:
         print(json.dumps(shown, ensure_ascii=False))
     else:
-        _print(shown, text)
+        _print(shown, said)
     return 0
+
+
+def _standard_input() -> str:
+    return sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
 
 
 def _rows(judge: _Judge, file: str, phase: Phase, context: Mapping[str, str]) -> int:
@@ -81,22 +103,38 @@ def _rows(judge: _Judge, file: str, phase: Phase, context: Mapping[str, str]) ->
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-            text, where = row["text"], Phase(row.get("phase", phase))
-            if not isinstance(text, str):
-                raise TypeError
-        except (ValueError, KeyError, TypeError, AttributeError):
-            print(f'{file}:{number}:1 error expected {{"text": "…", "phase": "input"}} on one line', file=sys.stderr)
+            said, where = _row(line, phase)
+        except Refused as fault:
+            print(f"{file}:{number}:{_told(fault)}; expected {_ROW}", file=sys.stderr)
             broken = True
             continue
-        print(json.dumps(judge.verdict(text, where, context), ensure_ascii=False), flush=True)
+        print(json.dumps(judge.verdict(said, where, context), ensure_ascii=False), flush=True)
     return 2 if broken else 0
 
 
-def _lines(file: str) -> Iterator[str]:
+def _row(line: bytes, phase: Phase) -> tuple[str, Phase]:
+    """The text and the phase of a row, read as the sidecar reads a request: a lone surrogate escape is U+FFFD."""
+    row = parse(line.rstrip(b"\r\n"))
+    if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+        raise Refused("invalid_body", "no `text`")
+    named = row.get("phase", phase)
+    if not isinstance(named, str) or named not in list(Phase):
+        raise Refused("invalid_body", f"no such phase, but {', '.join(Phase)}")
+    return row["text"], Phase(named)
+
+
+def _told(fault: Refused) -> str:
+    """`COLUMN error PROBLEM`: the parser knows of one line alone."""
+    said = _FAULT.match(fault.message)
+    return f"{said[1] or 1} error {said[2]}" if said else "1 error"
+
+
+def _lines(file: str) -> Iterator[bytes]:
+    """Lines as bytes, so that one that is not UTF-8 breaks no other; a mark at the start of the file is passed over."""
     try:
-        with open(file, encoding="utf-8", errors="surrogateescape") if file != "-" else sys.stdin as source:
-            yield from source
+        with open(file, "rb") if file != "-" else sys.stdin.buffer as source:
+            for number, line in enumerate(source):
+                yield line if number else line.removeprefix(_BOM)
     except OSError as error:
         raise UsageError(f"{error.strerror}", file) from None
 
@@ -130,7 +168,9 @@ VERBS = (
         Argument(("--phase",), {"choices": [p.value for p in Phase], "default": "input", "help": "what it is. Default: input."}),
         Argument(("--policy",), {"metavar": "FILE", "help": "the policy; without it the default that ships"}),
         Argument(("--context",), {"action": "append", "metavar": "KEY=VALUE", "help": f"any of {', '.join(CONTEXT_KEYS)}"}),
-        Argument(("--jsonl",), {"metavar": "FILE", "help": "a text a line, {\"text\": …, \"phase\": …}; a verdict a line"}),
+        Argument(("--jsonl",), {"metavar": "FILE", "help": (
+            "a text a line, {\"text\": …, \"phase\": …}, read as a request is; a verdict a line. A broken line is told with its "
+            "number, the rest goes on, and the exit code is 2")}),
         Argument(("--json",), {"action": "store_true", "help": "print the verdict as JSON"}),
     ), _try),
 )
