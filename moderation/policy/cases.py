@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from moderation.policy.decide import decide
 from moderation.policy.model import DetectorSpec, Policy, Rule, Test
+from moderation.policy.proof import proves
 from moderation.text import Channel, Origin, Phase, Scope, Turn
 from moderation.verdict import Action, Cause, Key, Level, Mode, Outcome, Signal, Unknown, Window
 
@@ -56,7 +57,7 @@ def run(policy: Policy, examine: Examine, only: Callable[[Rule, Test], bool] = l
     chosen = [(rule, test) for rule in policy.rules for test in rule.tests if only(rule, test)]
     chosen.sort(key=lambda pair: pair[1].place)
     return tuple(
-        Result(rule.id, test.name, test.place.line, test.place.column, _problems(test, _examined(policy, test, examine)))
+        Result(rule.id, test.name, test.place.line, test.place.column, _problems(rule, test, _examined(policy, test, examine)))
         for rule, test in chosen
     )
 
@@ -100,7 +101,7 @@ def given_window(detectors: Mapping[str, DetectorSpec], test: Test, context: Map
     return Window(tuple(signals), tuple(unknown))
 
 
-def _problems(test: Test, examined: Examined) -> tuple[str, ...]:
+def _problems(rule: Rule, test: Test, examined: Examined) -> tuple[str, ...]:
     expect, outcome = test.expect, examined.outcome
     fired = sorted({f.rule for f in outcome.fired})
     enforced = sorted({f.rule for f in outcome.fired if f.mode is Mode.ENFORCE})
@@ -114,6 +115,10 @@ def _problems(test: Test, examined: Examined) -> tuple[str, ...]:
         missing = [rule for rule in expect.rules if rule not in fired]
         if missing or (not expect.rules and fired):
             found.append(f"rules: expected {_words(expect.rules)}, got {_words(fired)}")
+    proven = proves(rule, test)
+    if proven is not None and proven is not (rule.id in fired) and not found:
+        what = "fires" if proven else "does not fire"
+        found.append(f"rules: expected that {rule.id} {what}, got {_words(fired)}")
     if expect.text is not None and expect.text != examined.text:
         found.append(f"text: expected {expect.text!r}, got {examined.text!r}")
     return tuple(found)

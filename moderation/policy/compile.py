@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from moderation.policy.archive import POLICY_FILE, list_file, with_hash
 from moderation.policy.detectors import MAX_TIMEOUT_MS, Defaults, detectors
-from moderation.policy.faults import Fault, Faults, PolicyError, shown
+from moderation.policy.faults import Fault, Faults, Place, PolicyError, shown
 from moderation.policy.fields import Fields
 from moderation.policy.keys import (
     DEFAULTS,
@@ -42,6 +42,8 @@ class Compiled:
 
     policy: Policy | None
     faults: tuple[Fault, ...]
+    review: Place | None = None
+    """Where `review_by` stands: whether the day has passed is for those to tell who have a clock."""
 
     def usable(self) -> Policy:
         """The policy, or PolicyError with all faults."""
@@ -58,6 +60,7 @@ class _Frame:
     title: str = ""
     owner: str | None = None
     review_by: str | None = None
+    review: Place | None = None
     default_language: str = "en"
     languages: tuple[str, ...] = ("en",)
     mode: Mode = Mode.ENFORCE
@@ -74,7 +77,7 @@ def compile_policy(source: bytes, file: str, vocabulary: Vocabulary, read: Calla
     if root is None:
         return Compiled(None, faults.sorted())
     fields = Fields(faults)
-    top = fields.closed(root, "a policy", TOP, TOP_LATER, need=("format", "policy", "rules"))
+    top = fields.closed(root, "a policy", TOP, TOP_LATER, need=("format", "policy", "rules"), guess=True)
     lines = Lines(words=frozenset(words(root)))
     frame = _Frame()
     fields.whole(top.get("format"), "format", 1, 1)
@@ -95,7 +98,7 @@ def compile_policy(source: bytes, file: str, vocabulary: Vocabulary, read: Calla
     lint(policy, specs, faults, lines)
     if faults.broken:
         return Compiled(None, faults.sorted())
-    return Compiled(with_hash(policy), faults.sorted())
+    return Compiled(with_hash(policy), faults.sorted(), frame.review)
 
 
 def _who(fields: Fields, frame: _Frame, node: Node | None) -> None:
@@ -103,7 +106,8 @@ def _who(fields: Fields, frame: _Frame, node: Node | None) -> None:
     frame.id = fields.name(who.get("id"), "a policy's id") or ""
     frame.title = fields.line(who.get("title"), "policy.title") or ""
     frame.owner = fields.line(who.get("owner"), "policy.owner")
-    frame.review_by = fields.line(who.get("review_by"), "policy.review_by")
+    frame.review_by = fields.date(who.get("review_by"), "policy.review_by")
+    frame.review = who["review_by"].place if frame.review_by else None
     frame.default_language = fields.name(who.get("default_language"), "a language", LANGUAGE) or "en"
     names = [fields.name(one, "a language", LANGUAGE) for one in fields.many(who.get("languages"), "policy.languages")]
     frame.languages = tuple(dict.fromkeys(name for name in names if name)) or (frame.default_language,)

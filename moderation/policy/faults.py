@@ -42,6 +42,7 @@ class About:
 _E, _W = Grade.ERROR, Grade.WARNING
 
 CODES: dict[str, About] = {
+    "QP000": About(_E, "The policy file cannot be read.", "Give the path of a file that exists and that the sidecar may read."),
     "QP001": About(_E, "A word stands where only certain other words may stand.", "Use one of the words that the message lists."),
     "QP002": About(_E, "The file is not YAML 1.2, UTF-8, one document.", "Mend the place that the message names."),
     "QP003": About(_E, "A tab between the parts of the YAML.", "Use spaces."),
@@ -49,7 +50,7 @@ CODES: dict[str, About] = {
     "QP005": About(_E, "An alias (*name).", "Write the value out; a policy has no hidden copies."),
     "QP006": About(_E, "A tag (!name).", "Leave it out; the schema knows the types."),
     "QP007": About(_E, "The same key twice in one mapping.", "Keep one of them."),
-    "QP008": About(_E, "A date without quotes.", 'Write it in quotes: "2027-03-31".'),
+    "QP008": About(_E, "A date without quotes, or one that is no date.", 'Write it in quotes: "2027-03-31".'),
     "QP009": About(_E, "An unquoted yes/no/on/off where a text or a name is expected.", 'Write it in quotes: "no".'),
     "QP010": About(_E, "An unknown key.", "Use the key that the message offers, or leave it out."),
     "QP011": About(_E, "A value of the wrong type.", "Give what the message expects."),
@@ -75,6 +76,8 @@ CODES: dict[str, About] = {
     "QP301": About(_E, "A rule without a test that must match, or without one that must not (monitored: a warning).",
                    "Add both under `tests`."),
     "QP302": About(_E, "A test that can never pass or says nothing.", "Mend what it expects."),
+    "QP304": About(_E, "A test of the policy fails, so a sidecar does not take it.",
+                   "See `moderation policy test FILE`; mend the rule or the test."),
     "QP501": About(_W, "A rule of severity high or critical hangs on a detector whose failure does not count as a match.",
                    "Set on_failure: assume_match."),
     "QP503": About(_W, "A rule over the whole answer holds streams to their end.", "Leave `over` out, if one window tells."),
@@ -83,6 +86,7 @@ CODES: dict[str, About] = {
     "QP506": About(_W, "A pseudonym in an output phase is never turned back.", "Use redact."),
     "QP601": About(_E, "A message lacks the default language (another one: a warning), or has an unknown placeholder.",
                    "Add the text; mend the placeholder."),
+    "QP602": About(_W, "The policy's review_by has passed.", "Review the policy, and set the next date."),
     "QP603": About(_W, "A regulation that no enforced rule cites, or a rule of severity high or critical that cites nothing.",
                    "Cite what the rule is there for."),
 }
@@ -124,8 +128,13 @@ class Faults:
 
     def add(self, code: str, place: Place, message: str, grade: Grade | None = None) -> None:
         """`grade` where it is not the one that the code has in general."""
-        told = Fault(place.file or self.file, place.line, place.column, grade or CODES[code].grade, code, message)
+        told = Fault(self._path(place.file), place.line, place.column, grade or CODES[code].grade, code, message)
         self.found.append(told)
+
+    def _path(self, file: str) -> str:
+        """A file that the policy names lies beside it; told so that it can be opened from where the policy could be."""
+        folder, slash, _ = self.file.rpartition("/")
+        return folder + slash + file if file else self.file
 
     @property
     def broken(self) -> bool:
@@ -152,11 +161,17 @@ def shown(word: str) -> str:
     return "'" + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in cut) + "'"
 
 
-def meant(word: str, words: Iterable[str]) -> str:
-    """` Did you mean 'X'?`, or nothing where no word is near."""
+def nearest(word: str, words: Iterable[str]) -> str | None:
+    """The word that was probably meant, if any is near."""
     known = {w.lower(): w for w in words}
     near = difflib.get_close_matches(word.lower()[:80], known, n=1, cutoff=0.6)
-    return f" Did you mean '{known[near[0]]}'?" if near else ""
+    return known[near[0]] if near else None
+
+
+def meant(word: str, words: Iterable[str]) -> str:
+    """` Did you mean 'X'?`, or nothing where no word is near."""
+    near = nearest(word, words)
+    return f" Did you mean '{near}'?" if near else ""
 
 
 def listed(words: Iterable[str], most: int = 12) -> str:

@@ -7,12 +7,13 @@ types of values, not what they are for.
 from __future__ import annotations
 
 import re
+from calendar import monthrange
 from collections.abc import Collection, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import TypeVar
 
-from moderation.policy.faults import Faults, Place, listed, meant, shown
-from moderation.policy.keys import DATE, DURATION, LANGUAGE, NAME, YES_NO
+from moderation.policy.faults import Faults, Place, listed, meant, nearest, shown
+from moderation.policy.keys import DATE, DAY, DURATION, LANGUAGE, NAME, YES_NO
 from moderation.policy.load import Broken, Entries, Items, Node, Scalar
 
 T = TypeVar("T")
@@ -20,6 +21,14 @@ T = TypeVar("T")
 MAX_TEXT = 20_000
 _MILLISECONDS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
+
+
+def _is_day(text: str) -> bool:
+    found = DAY.fullmatch(text)
+    if found is None:
+        return False
+    year, month, day = map(int, found.groups())
+    return year > 0 and 1 <= month <= 12 and 1 <= day <= monthrange(year, month)[1]
 
 
 class Fields:
@@ -39,10 +48,15 @@ class Fields:
         return ()
 
     def closed(
-        self, node: Node | None, what: str, known: Collection[str], later: Collection[str] = (), need: Collection[str] = ()
-    ) -> dict[str, Node]:
-        """The values of a mapping whose keys are given. `later`: keys that another version builds; `need`: those that must be."""
+        self, node: Node | None, what: str, known: Collection[str], later: Collection[str] = (), need: Collection[str] = (),
+        *, guess: bool = False,
+    ) -> dict[str, Node]:  # fmt: skip
+        """The values of a mapping whose keys are given. `later`: keys that another version builds; `need`: those that must be.
+
+        With `guess` a misspelt key is told and then read as the one that was meant, so that nothing seems to be missing.
+        """
         values: dict[str, Node] = {}
+        misspelt: dict[str, Node] = {}
         for key, value in self.entries(node, what):
             if key.raw in known:
                 values[key.raw] = value
@@ -51,12 +65,14 @@ class Fields:
             else:
                 hint = meant(key.raw, known) or f" Known: {listed(known, 20)}."
                 self.fault("QP010", key.place, f"{shown(key.raw)} is not a key of {what}.{hint}")
+                misspelt.setdefault(nearest(key.raw, known) or "", value)
         if isinstance(node, Entries):
-            said = {key.raw for key, _ in node.entries}
+            said = {key.raw for key, _ in node.entries} | misspelt.keys()
             for key_name in need:
                 if key_name not in said:
                     self.fault("QP015", node.place, f"{what} lacks '{key_name}'.")
-        return values
+        misspelt.pop("", None)
+        return misspelt | values if guess else values
 
     def items(self, node: Node | None, what: str) -> tuple[Node, ...]:
         if isinstance(node, Items):
@@ -105,6 +121,15 @@ class Fields:
             else "at most 64 of a-z, A-Z, 0-9, '_', '-', '.', a letter or digit first"
         )  # fmt: skip
         self.fault("QP012", node.place, f"{shown(text)} cannot be {what}; allowed: {allowed}.")
+        return None
+
+    def date(self, node: Node | None, what: str) -> str | None:
+        """A day of the calendar, as YYYY-MM-DD."""
+        text = self.line(node, what)
+        if text is None or _is_day(text):
+            return text
+        assert isinstance(node, Scalar)
+        self.fault("QP008", node.place, f"{what} is {shown(text)}, which is no date. Write year, month and day: \"2027-03-31\".")
         return None
 
     def word(self, node: Node | None, what: str, words: Mapping[str, T], later: Collection[str] = ()) -> T | None:

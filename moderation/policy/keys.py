@@ -12,6 +12,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[A-Za-z0-9]{2,8}){0,3}")
 DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
 DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[Tt ].*)?")
+DAY = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
 YES_NO = frozenset(w for word in ("yes", "no", "on", "off") for w in (word, word.capitalize(), word.upper()))
 """Words that other YAML readers take for true or false. As a text or a name they are written in quotes."""
 
@@ -143,7 +144,7 @@ CONTEXT_LATER = ("rollout_bucket",)
 EXPECT = {
     "action": "what is enforced",
     "would": "what would be enforced if every monitored rule were",
-    "rules": "rules that must have fired; [] for none",
+    "rules": "rules that must have fired; [] for none. The rule whose test it is fires if and only if it is among them",
     "degraded": "true where a failure decided",
     "text": "the text after the action",
 }

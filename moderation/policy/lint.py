@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from moderation.policy.conditions import Atom, Condition, Group, Kind, atoms, positive
 from moderation.policy.detectors import Defined
 from moderation.policy.faults import Faults, Grade, Place, listed, shown
-from moderation.policy.model import PLACEHOLDERS, Over, Policy, Rule, Test
+from moderation.policy.model import PLACEHOLDERS, Over, Policy, Rule, Test, spoken
 from moderation.policy.places import Lines
+from moderation.policy.proof import proves
 from moderation.text import Phase, Turn
 from moderation.verdict import Action, Mode, OnFailure, Severity
 
@@ -34,10 +35,9 @@ def lint(policy: Policy, specs: Mapping[str, Defined], faults: Faults, lines: Li
         _failures(rule, used, specs, faults)
         _spans(rule, specs, faults)
         _reach(rule, faults)
-        if rule.id not in lines.torn:
+        whole = [_possible(policy, test, specs, faults) for test in rule.tests if readable]
+        if rule.id not in lines.torn and all(whole):
             _covered(rule, faults)
-        for test in rule.tests if readable else ():
-            _possible(policy, test, specs, faults)
 
 
 def _unused(policy: Policy, specs: Mapping[str, Defined], faults: Faults, lines: Lines, mentioned: frozenset[str]) -> None:
@@ -62,7 +62,7 @@ def _messages(policy: Policy, faults: Faults, lines: Lines) -> None:
     for name, texts in policy.messages.items():
         place = lines.messages[name]
         for language in policy.languages if name in lines.whole_messages else ():
-            if language not in texts:
+            if spoken(texts, language) is None:
                 worst = language == policy.default_language
                 which = "the default language" if worst else "the language"
                 faults.add(
@@ -156,23 +156,12 @@ def _covered(rule: Rule, faults: Faults) -> None:
         return
     grade = Grade.WARNING if rule.mode is Mode.MONITOR else None
     for wanted, what in ((True, "that must match"), (False, "that must not match")):
-        if not any(_matches(rule, test) is wanted for test in rule.tests):
+        if not any(proves(rule, test) is wanted for test in rule.tests):
             faults.add("QP301", rule.place, f"the rule {shown(rule.id)} has no test {what}. Add one under `tests`.", grade)
 
 
-def _matches(rule: Rule, test: Test) -> bool | None:
-    """Whether a test demands that the rule fires; None where it only shows a failure."""
-    if any(isinstance(signals, str) for signals in test.given.values()):
-        return None
-    if test.expect.rules is not None:
-        return rule.id in test.expect.rules
-    if test.expect.would is not None:
-        return test.expect.would is not Action.ALLOW
-    return test.expect.action is not Action.ALLOW
-
-
-def _possible(policy: Policy, test: Test, specs: Mapping[str, Defined], faults: Faults) -> None:
-    """What a test expects can come out of its phase."""
+def _possible(policy: Policy, test: Test, specs: Mapping[str, Defined], faults: Faults) -> bool:
+    """Whether what a test expects can come out of its phase."""
     history = test.context.get("turn") == Turn.HISTORY
     enforced, every = {Action.ALLOW}, {Action.ALLOW}
     for rule in policy.rules_in(test.phase):
@@ -186,9 +175,12 @@ def _possible(policy: Policy, test: Test, specs: Mapping[str, Defined], faults: 
             actions.add(Action.FLAG)
         every |= actions
         enforced |= actions if rule.mode is Mode.ENFORCE else set()
+    possible = True
     for key, wanted, can in (("action", test.expect.action, enforced), ("would", test.expect.would, every)):
         if wanted is not None and wanted not in can:
+            possible = False
             words = listed(a.word for a in sorted(can))
             where = Place(test.place.line, test.place.column)
             faults.add("QP302", where, f"the test {shown(test.name)} expects {key}: {wanted.word}, and the rules of the phase"
                        f" {test.phase.value} can only come to {words}.")  # fmt: skip
+    return possible

@@ -39,7 +39,9 @@ def word_lists(
             if data is not None:
                 files[key.raw] = data
                 path = said["file"]
-                terms.extend(_terms(fields, data, path.raw if isinstance(path, Scalar) else ""))
+                rows = _terms(fields, data, path.raw if isinstance(path, Scalar) else "")
+                refused = refused or rows is None
+                terms.extend(rows or ())
         for term, place in terms:
             if not vocabulary.normalise(term).strip():
                 fields.fault("QP040", place, f"the term {shown(term)} is empty once it is normalised.")
@@ -76,21 +78,23 @@ def _file(fields: Fields, read: Callable[[str], bytes], node: Node) -> bytes | N
     return data
 
 
-def _terms(fields: Fields, data: bytes, path: str) -> list[tuple[str, Place]]:
-    """The terms of a list file, each with its place in it."""
+def _terms(fields: Fields, data: bytes, path: str) -> list[tuple[str, Place]] | None:
+    """The terms of a list file, each with its place in it; None where none of its lines could be taken."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         fields.fault("QP002", Place(line, 1, path), "not UTF-8. Save the file as UTF-8.")
-        return []
+        return None
     found: list[tuple[str, Place]] = []
+    refused = False
     for number, row in enumerate(text.split("\n"), 1):
         term = row.strip()
         if not term or term.startswith("#"):
             continue
         if len(term) > MAX_TERM or any(ord(c) < 32 for c in term):
+            refused = True
             fields.fault("QP013", Place(number, 1, path), f"a term over {MAX_TERM} characters, or with control characters.")
         else:
             found.append((term, Place(number, row.index(term) + 1, path)))
-    return found
+    return None if refused and not found else found

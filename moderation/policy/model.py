@@ -6,7 +6,7 @@ that two policies that mean the same have the same canonical form (see archive) 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -41,6 +41,13 @@ REFUSAL = {
 PLACEHOLDERS = ("decision_id",)
 RESERVED = frozenset(("unscanned_media", "uneditable"))
 """Ids that the sidecar's own findings and rules have in verdicts and in the log."""
+
+
+def spoken(languages: Iterable[str], wanted: str) -> str | None:
+    """Which of these tags serves a reader of `wanted`: the same, else the language without a region, else one of its regions."""
+    primary = wanted.lower().split("-")[0]
+    near = [tag for tag in languages if tag.lower().split("-")[0] == primary]
+    return min(near, key=lambda tag: (tag.lower() != wanted.lower(), "-" in tag, tag), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,13 +227,14 @@ class Policy:
         return frozenset(name for atom in every for test in atom.tests if test.key == what for name in test.values)
 
     def say(self, message: str | None, language: str, decision_id: str) -> str:
-        """A message as the user reads it: in this language, else the policy's default, else English."""
+        """A message as the user reads it: in this language (`zh` serves zh-CN), else the policy's default, else English."""
         texts = self.messages.get(message, REFUSAL) if message is not None else REFUSAL
-        text = texts.get(language) or texts.get(self.default_language) or texts.get("en") or next(iter(texts.values()))
+        tags = (spoken(texts, language), spoken(texts, self.default_language), spoken(texts, "en"), *texts)
+        text = next(texts[tag] for tag in tags if tag is not None)
         return text.replace("{decision_id}", decision_id)
 
 
 __all__ = [
     "PLACEHOLDERS", "REFUSAL", "RESERVED", "CustomPattern", "DetectorSpec", "Expect", "Hold", "Keep", "Over", "Policy",
-    "Regulation", "Rule", "Test", "Vocabulary", "WordList",
+    "Regulation", "Rule", "Test", "Vocabulary", "WordList", "spoken",
 ]  # fmt: skip

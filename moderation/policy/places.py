@@ -19,6 +19,6 @@ class Lines:
     """Messages of which every text could be read."""
     lists: dict[str, Place] = field(default_factory=dict)
     torn: set[str] = field(default_factory=set)
-    """Rules of whose tests some could not be read."""
+    """Rules of which tests, or what tests hang on, could not be read."""
     words: frozenset[str] = frozenset()
     """Every value in the file: where something could not be read, what stands here counts as used."""

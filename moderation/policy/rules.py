@@ -58,7 +58,7 @@ def rules(fields: Fields, lines: Lines, known: Known, node: Node | None) -> list
         for key, value in _entries(one) if key.raw == "id" and isinstance(value, Scalar)
     }  # fmt: skip
     for one in nodes[:_MAX_RULES]:
-        rule = _rule(fields, known, one, names)
+        rule = _rule(fields, lines, known, one, names)
         if rule is None:
             continue
         if rule.id in found:
@@ -80,7 +80,7 @@ def _items(node: Node) -> tuple[Node, ...]:
     return node.items if isinstance(node, Items) else ()
 
 
-def _rule(fields: Fields, known: Known, node: Node, names: set[str]) -> Rule | None:
+def _rule(fields: Fields, lines: Lines, known: Known, node: Node, names: set[str]) -> Rule | None:
     said = fields.closed(node, "a rule", RULE, RULE_LATER, need=("id", "phases", "when", "then"))
     name = fields.name(said.get("id"), "a rule's id")
     at_least = fields.word(said.get("at_least"), "a level", LEVELS) or Level.MEDIUM
@@ -90,7 +90,7 @@ def _rule(fields: Fields, known: Known, node: Node, names: set[str]) -> Rule | N
     cite = [_of(fields, one, "regulation", known.regulations) for one in fields.many(said.get("cite"), "cite")]
     message = _of(fields, said.get("message"), "message", known.messages)
     severity = fields.word(said.get("severity"), "a severity", {s.word: s for s in Severity}) or Severity.MEDIUM
-    mode = fields.word(said.get("mode"), "a mode", {m.value: m for m in Mode}) or known.mode
+    mode = fields.word(said.get("mode"), "a mode", {m.value: m for m in Mode})
     over = fields.word(said.get("over"), "a word for over", {o.value: o for o in Over}) or Over.WINDOW
     history = fields.word(said.get("in_history"), "a word for in_history", {"remove": "remove", "block": "block"})
     label = fields.line(said.get("label"), "a label", 80)
@@ -100,10 +100,12 @@ def _rule(fields: Fields, known: Known, node: Node, names: set[str]) -> Rule | N
         return None
     bound = rebind(condition, at_least, {name: d.spec for name, d in known.detectors.items()})
     assert "when" in said
+    if then is None or (mode is None and "mode" in said):
+        lines.torn.add(name)
     _reachable(fields, known, bound, at_least, said["when"].place)
     return Rule(
         name, title, tuple(c for c in cite if c), severity, frozenset(p for p in phases if p), bound, at_least,
-        Action.FLAG if then is None else then, message, label, mode, history == "block", over, tests, node.place,
+        Action.FLAG if then is None else then, message, label, mode or known.mode, history == "block", over, tests, node.place,
         needs_finding(bound),
     )  # fmt: skip
 

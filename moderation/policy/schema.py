@@ -79,7 +79,8 @@ def schema(vocabulary: Vocabulary) -> Json:
 
 
 def _policy() -> Json:
-    values = dict.fromkeys(("id",), _NAME) | dict.fromkeys(("title", "owner", "review_by"), _TEXT)
+    values = dict.fromkeys(("id",), _NAME) | dict.fromkeys(("title", "owner"), _TEXT)
+    values["review_by"] = {"type": "string", "pattern": f"^(?:{keys.DAY.pattern})$"}
     return _object(keys.POLICY, values | {"default_language": _LANGUAGE, "languages": _many(_LANGUAGE)}, ["id"])
 
 

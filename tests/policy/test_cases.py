@@ -86,6 +86,52 @@ def test_expectations(test: str, problem: str | None) -> None:
     assert (result.rule, result.name, result.line) == ("cards", "row", LINE)
 
 
+PROOF = """
+format: 1
+policy: {id: p}
+detectors:
+  cards: {kind: pii}
+  keys: {kind: secrets}
+rules:
+  - {id: keys, phases: [input], when: {detector: keys}, then: block, tests: [
+      {name: a, phase: input, given: {keys: {secret: high}}, expect: {action: block}},
+      {name: b, phase: input, given: {keys: {}}, expect: {action: allow}}]}
+  - {id: watch, phases: [input], when: {detector: cards}, then: block, mode: monitor}
+  - {id: cards, phases: [input], when: {detector: cards}, then: redact}
+"""
+
+
+@pytest.mark.parametrize(
+    ("rule", "test", "problem"),
+    [
+        ("cards", "given: {cards: {personal_data: high}, keys: {secret: high}}, expect: {action: block, rules: [keys]}",
+         "rules: expected that cards does not fire, got cards, keys, watch"),
+        ("cards", "given: {keys: {secret: high}}, expect: {action: block, rules: [keys]}", None),
+        ("cards", "given: {cards: {personal_data: high}, keys: {secret: high}}, expect: {action: block}", None),
+        ("keys", "given: {cards: {personal_data: high}}, expect: {action: redact}", None),
+        ("keys", "given: {cards: {personal_data: high}}, expect: {action: redact, rules: [cards]}", None),
+        ("watch", "given: {cards: {}}, expect: {action: allow}", None),
+        ("watch", "given: {cards: {personal_data: high}}, expect: {action: redact, would: block}", None),
+        ("watch", "given: {keys: {secret: high}}, expect: {action: block, would: block}",
+         "rules: expected that watch fires, got keys"),
+        ("cards", "given: {cards: timeout}, expect: {action: redact, rules: [cards], degraded: true}", None),
+    ],
+)
+def test_a_test_shows_its_own_rule_at_work_or_at_rest(rule: str, test: str, problem: str | None) -> None:
+    source = PROOF.replace("mode: monitor}", "mode: monitor, tests: []}").replace("then: redact}", "then: redact, tests: []}")
+    head, mark, tail = source.partition(f"{{id: {rule},")
+    source = head + mark + tail.replace("tests: [", f"tests: [{{name: row, phase: input, {test}}}, ", 1)
+    result = run(compiled(source).usable(), Upper(), lambda _, one: one.name == "row")[0]
+    assert (result.rule, result.problems) == (rule, (problem,) if problem else ())
+
+
+def test_a_monitored_rule_that_fires_is_seen() -> None:
+    source = PROOF.replace("mode: monitor}", "mode: monitor, tests: [{name: row, phase: input, given: {cards: {personal_data: high}}, "
+                           "expect: {action: allow}}]}").replace("then: redact", "then: flag, mode: monitor")
+    result = run(compiled(source).usable(), Upper(), lambda _, one: one.name == "row")[0]
+    assert result.problems == ("rules: expected that watch does not fire, got cards, watch",)
+
+
 def test_all_tests_run_in_the_order_of_the_file() -> None:
     results = run(compiled(HEAD).usable(), Upper())
     assert [(r.rule, r.name, r.passed) for r in results] == [
