@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from errno import EPERM
 from importlib import resources
+from os.path import realpath
 from pathlib import Path
 
 from moderation.detect.api import Detector
@@ -17,10 +20,11 @@ from moderation.detect.run.cache import Cache
 from moderation.detect.words import Words
 from moderation.flow.policies import Loaded, PolicyRejected
 from moderation.flow.reading import Active
+from moderation.flow.trial import trial
 from moderation.metrics import Metrics
 from moderation.policy.archive import archive
 from moderation.policy.compile import Compiled, compile_policy
-from moderation.policy.faults import Fault, Grade
+from moderation.policy.faults import Fault, Faults, Grade, Place, shown
 from moderation.policy.model import Policy
 from moderation.verdict import Cause
 
@@ -39,26 +43,36 @@ class Reading:
     files: list[Path] = field(default_factory=list)
 
     def __call__(self, name: str) -> bytes:
+        """Raises OSError, also for a link that leads elsewhere: what a policy holds is kept with the log."""
         path = self.folder / name
         self.files.append(path)
+        # Not resolve(): that raises something else where links go in a circle.
+        if not Path(realpath(path)).is_relative_to(realpath(self.folder)):
+            raise PermissionError(EPERM, "it leads out of the policy's folder")
         return path.read_bytes()
 
 
 def compiled(path: Path) -> tuple[Compiled, tuple[Path, ...]]:
-    """A policy file, compiled, and the files that it was read from. Raises OSError where it cannot be read."""
+    """A policy file, compiled, and the files that it was read from. One that cannot be read is a fault like any other."""
     reading = Reading(path.parent)
-    found = compile_policy(path.read_bytes(), str(path), vocabulary(), reading)
-    return found, (path, *reading.files)
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        faults = Faults(str(path))
+        faults.add("QP000", Place(1, 1), f"the file cannot be read: {error.strerror}.")
+        return Compiled(None, faults.sorted()), (path,)
+    return compile_policy(source, str(path), vocabulary(), reading), (path, *reading.files)
 
 
 class FileLoader:
     """Loads policies for one process; their detectors share one cache of judged texts."""
 
     def __init__(
-        self, cache: int, metrics: Metrics, make: Callable[[Policy], Mapping[str, Detector]] = build
+        self, cache: int, metrics: Metrics, make: Callable[[Policy], Mapping[str, Detector]] = build, *, tested: bool = True
     ) -> None:
-        """`cache`: bytes; `make` builds a policy's detectors."""
+        """`cache`: bytes; `make` builds a policy's detectors; `tested`: a policy of which a test fails is not taken."""
         self._make = make
+        self._tested = tested
         self._cache = Cache(cache)
         self._metrics = metrics
         self._runners: list[Runner] = []
@@ -66,23 +80,19 @@ class FileLoader:
     def __call__(self, path: str | None, generation: int) -> Loaded:
         """Raises PolicyRejected with every fault."""
         file = Path(path) if path is not None else default_policy()
-        try:
-            found, sources = compiled(file)
-        except OSError as error:
-            line = f"{file}:1:1 error QP001 {error.strerror}"
-            raise PolicyRejected([line], "QP001", f"{file.name}:1:1", "") from None
-        digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources if source.exists())).hexdigest()
-        if found.policy is None:
-            errors = [fault for fault in found.faults if fault.level is Grade.ERROR]
-            raise PolicyRejected([str(f) for f in errors], errors[0].code, _where(errors[0]), digest)
-        runner = self.runner(found.policy)
-        active = Active.of(found.policy, runner, generation)
+        found, sources = compiled(file)
+        errors = [fault for fault in found.faults if fault.level is Grade.ERROR]
+        if found.policy is not None:
+            detectors = self._make(found.policy)
+            errors = _failing(found.policy, detectors, str(file)) if self._tested else []
+        if found.policy is None or errors:
+            raise PolicyRejected([str(f) for f in errors], errors[0].code, _where(errors[0]), _digest(sources))
+        active = Active.of(found.policy, self._runner(found.policy, detectors), generation)
         warnings = tuple(str(fault) for fault in found.faults)
         return Loaded(active, archive(found.policy), sources, warnings)
 
-    def runner(self, policy: Policy) -> Runner:
+    def _runner(self, policy: Policy, detectors: Mapping[str, Detector]) -> Runner:
         """The detectors of a policy, ready to run."""
-        detectors = self._make(policy)
         timeouts = {name: spec.timeout_ms / 1000 for name, spec in policy.detectors.items()}
         runner = Runner(detectors, timeouts, inline=inline(detectors), cache=self._cache, observe=self._observe)
         self._runners.append(runner)
@@ -96,6 +106,26 @@ class FileLoader:
     def close(self) -> None:
         for runner in self._runners:
             runner.close()
+
+
+def _failing(policy: Policy, detectors: Mapping[str, Detector], file: str) -> list[Fault]:
+    """What the policy's own tests say against it. Without the texts: these lines go where anybody may read them."""
+    faults = Faults(file)
+    for result in trial(policy, lambda _: detectors, inline):
+        for problem in result.problems:
+            said = "text: not what was expected" if problem.startswith("text: ") else problem
+            test = f"the test {shown(result.name)} of the rule {shown(result.rule)} fails"
+            faults.add("QP304", Place(result.line, result.column), f"{test}: {said}.")
+    return list(faults.sorted())
+
+
+def _digest(sources: Sequence[Path]) -> str:
+    """SHA-256 over what the files hold, as far as they can be read."""
+    digest = hashlib.sha256()
+    for source in sources:
+        with suppress(OSError):
+            digest.update(source.read_bytes())
+    return digest.hexdigest()
 
 
 def _where(fault: Fault) -> str:

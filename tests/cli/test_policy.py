@@ -70,7 +70,23 @@ def test_check_as_json(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["policy", "check", str(tmp_path / "no.yaml")]) == 2
-    assert "no.yaml:1:1 cannot be read" in capsys.readouterr().err
+    line = f"{tmp_path}/no.yaml:1:1 error QP000 the file cannot be read: No such file or directory.\n"
+    assert capsys.readouterr().out == line
+    assert main(["policy", "check", "--json", str(tmp_path / "no.yaml")]) == 2
+    told = json.loads(capsys.readouterr().out)
+    assert (told["policy"], told["errors"], told["faults"][0]["code"]) == (None, 1, "QP000")
+    for verb in (["policy", "test"], ["try", "x", "--policy"]):
+        assert main([*verb, str(tmp_path / "no.yaml")]) == 2
+        assert capsys.readouterr().err == f"moderation: {line}"
+
+
+@pytest.mark.parametrize(("day", "late"), [("2001-01-01", True), ("9999-12-31", False)])
+def test_a_review_that_is_overdue(day: str, late: bool, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text(GOOD.replace("{id: p}", f'{{id: p, review_by: "{day}"}}'), encoding="utf-8")
+    assert main(["policy", "check", str(file)]) == 0
+    line = f"{file}:2:28 warning QP602 policy.review_by was {day}. Review it, and set the next date.\n"
+    assert capsys.readouterr().out == (line if late else "")
+    assert main(["policy", "check", "--strict", str(file)]) == (1 if late else 0)
 
 
 def test_word_lists_stand_beside_the_policy(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,7 +58,7 @@ def made(folder: Path, change: Sequence[tuple[str, str]] = (), broken: str | Non
         found = dict(build(policy))
         return found if broken is None else {**found, broken: Broken(broken)}
 
-    return FileLoader(0, Metrics(), make)(str(path), 1).active
+    return FileLoader(0, Metrics(), make, tested=False)(str(path), 1).active
 
 
 def judged(request: Mapping[str, Any], one: Active | None = None, **more: Any) -> Verdict:

@@ -1,0 +1,78 @@
+"""A policy's own tests, run with detectors at work: by `policy test`, and before a sidecar takes a policy.
+
+A test asks what a policy means and not how busy the machine is: detectors have all the time they need here, and nothing is
+counted or kept. Blocks; run it in a thread without an event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from moderation.detect.api import Detector
+from moderation.detect.run import Runner
+from moderation.detect.run.cache import Cache
+from moderation.flow.reading import Active, read, scoped
+from moderation.flow.showing import merged
+from moderation.language import language_of
+from moderation.policy.cases import Examined, Result, bare_key, run, scope_of
+from moderation.policy.model import Policy, Rule, Test
+from moderation.text import Channel, Conversation, Origin, Phase, Segment, Turn
+
+_TIMEOUT = 60.0
+"""Seconds."""
+_CACHE = 1 << 20
+_CHANNELS = {Origin.USER: Channel.USER, Origin.APP: Channel.SYSTEM, Origin.TOOL: Channel.TOOL_RESULT}
+
+
+def trial(
+    policy: Policy,
+    make: Callable[[Policy], Mapping[str, Detector]],
+    inline: Callable[[Mapping[str, Detector]], frozenset[str]],
+    only: Callable[[Rule, Test], bool] = lambda rule, test: True,
+) -> tuple[Result, ...]:
+    """Run the tests of a policy, in the order of the file. `make` builds its detectors, and is asked at the first text."""
+    bench = _Bench(make, inline)
+    try:
+        return run(policy, bench.examine, only)
+    finally:
+        bench.close()
+
+
+class _Bench:
+    """Reads the texts of tests as a request's or an answer's texts are read."""
+
+    def __init__(
+        self, make: Callable[[Policy], Mapping[str, Detector]], inline: Callable[[Mapping[str, Detector]], frozenset[str]]
+    ) -> None:
+        self._make = make
+        self._inline = inline
+        self._active: Active | None = None
+        self._loop = asyncio.Runner()
+
+    def examine(self, policy: Policy, phase: Phase, text: str, context: Mapping[str, str]) -> Examined:
+        active = self._active = self._active or self._of(policy)
+        scope = scoped(scope_of(context), active, context.get("model"), context.get("language") or language_of(text))
+        supplied = None
+        names = None
+        if phase in (Phase.OUTPUT, Phase.TOOL_CALL):
+            # What the conversation supplied is learnt as in life: by reading it there first.
+            channel = _CHANNELS.get(Origin(context.get("span_origin", Origin.MODEL)))
+            before = Phase.TOOL_RESULT if channel is Channel.TOOL_RESULT else Phase.INPUT
+            said = (Segment(channel, before, Turn.NEW, text, "/text"),) if channel else ()
+            request = self._loop.run(read(active, Conversation(said), scope))
+            supplied, names = request.supplied, request.names
+        key = bare_key(phase, context)
+        segment = Segment(key.channel, phase, key.turn, text, "/text", key.tool)
+        verdict = self._loop.run(read(active, Conversation((segment,)), scope, supplied=supplied, names=names))
+        return Examined(merged(verdict), "" if verdict.blocked else verdict.text(0))
+
+    def _of(self, policy: Policy) -> Active:
+        detectors = self._make(policy)
+        timeouts = dict.fromkeys(detectors, _TIMEOUT)
+        return Active.of(policy, Runner(detectors, timeouts, inline=self._inline(detectors), cache=Cache(_CACHE)), 0)
+
+    def close(self) -> None:
+        self._loop.close()
+        if self._active is not None:
+            self._active.runner.close()
