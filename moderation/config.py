@@ -6,48 +6,29 @@ setting, where its value came from and what was expected, and all faults are tol
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+import ssl
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from moderation.errors import Refused, UsageError
-from moderation.policy.faults import Faults
-from moderation.policy.load import find, parse, plain
-from moderation.routes import Client, Match, Route
-from moderation.settings import BY_NAME, ENV_NAME, NAME, PATH, PORT, SETTINGS, URL, Kind, Setting, Unfit, choice, plain_path
+from moderation.document import ConfigError, Document, Told, Where, YamlReader, nothing, read_yaml, source, unknown
+from moderation.errors import Refused
+from moderation.policy.faults import nearest
+from moderation.routes import Client, Route
+from moderation.routing import Routing, beside, shown
+from moderation.settings import BY_NAME, ENV_PREFIX, PATH, SETTINGS, Setting, Unfit
+
+__all__ = ["DEFAULT_FILE", "MODERATED", "Config", "ConfigError", "load"]
 
 DEFAULT_FILE = "moderation.yaml"
-DEFAULT_ROUTE = "default"
 MODERATED = "/chat/completions"
 _BASES = ("/compatible-mode/v1", "/v1")
-
-Place = tuple[str | int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A YAML file as plain values, and where each place of it stands."""
-
-    file: str
-    data: object
-    at: Callable[[Place], str]
-    """(`routes`, 0, `name`) -> FILE:LINE:COLUMN"""
-
-
-YamlReader = Callable[[str, bytes], Document]
-"""(file name, its bytes); raises UsageError with FILE:LINE:COLUMN."""
-
-
-class ConfigError(UsageError):
-    """All faults of a configuration, one a line."""
-
-    def __init__(self, faults: Sequence[UsageError]) -> None:
-        super().__init__("\n".join(str(fault) for fault in faults))
-        self.faults = tuple(faults)
+_IN_FILE = (*[setting.name for setting in SETTINGS if setting.file], "routes", "clients")
+_LINKS = re.compile(r"MODERATION(_[A-Z0-9_]+)?_(SERVICE_(HOST|PORT(_.*)?)|PORT_[0-9]+_(TCP|UDP|SCTP)(_.*)?)")
+"""What Kubernetes sets for services whose names begin so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +67,8 @@ class Config:
     routes: tuple[Route, ...]
     clients: tuple[Client, ...]
     clients_by_key: Mapping[str, Client] = field(repr=False)
+    warnings: tuple[str, ...] = ()
+    """What is allowed, and probably not meant."""
 
     @property
     def ports(self) -> tuple[int, ...]:
@@ -128,240 +111,130 @@ def _below_base(path: str) -> str:
     return path
 
 
-def read_yaml(file: str, raw: bytes) -> Document:
-    """The policies' own YAML reader: moderation.yaml has no surprises that a policy has not. Comments alone are no fault."""
-    if all(not line.strip() or line.lstrip().startswith(b"#") for line in raw.split(b"\n")):
-        return Document(file, {}, lambda _: f"{file}:1:1")
-    faults = Faults(file)
-    tree = parse(raw, faults)
-    if tree is None or faults.broken:
-        raise ConfigError([UsageError(f"{fault.code} {fault.message}", f"{fault.file}:{fault.line}:{fault.column}")
-                           for fault in faults.sorted()])
-
-    def at(place: Place) -> str:
-        found = find(tree, place)
-        return f"{file}:{found.line}:{found.column}"
-
-    return Document(file, plain(tree), at)
-
-
 def load(flags: Mapping[str, str | None], environ: Mapping[str, str], read_file: Callable[[Path], bytes] = Path.read_bytes,
          read_yaml: YamlReader = read_yaml) -> Config:
     """`flags` by the names of SETTINGS, None or absent where not given. Raises ConfigError with every fault."""
-    document, faults = _document(flags, environ, read_file, read_yaml)
-    reading = _Reading(document, faults, environ)
+    told = Told()
+    document = _document(told, flags, environ, read_file, read_yaml)
+    reading = _Reading(document, told, environ)
     values = {setting.name: reading.setting(setting, flags) for setting in SETTINGS}
     values["passthrough"] = tuple(_below_base(name) for name in cast(Sequence[str], values["passthrough"] or ()))
-    if faults:  # routes and clients lean on the settings: their faults would mislead while those are wrong
-        raise ConfigError(faults)
-    clients = tuple(reading.clients())
-    routes = tuple(reading.routes(values, clients))
-    if faults:
-        raise ConfigError(faults)
-    return Config(**cast(dict[str, Any], values), routes=routes, clients=clients,
-                  clients_by_key={client.key_sha256: client for client in clients})
+    reading.authorities(cast(str | None, values["upstream_ca"]), read_file)
+    routing = Routing(document, told, environ)
+    clients = tuple(routing.clients())
+    routes = tuple(routing.routes(values, clients))
+    told.raise_any()
+    config = Config(**cast(dict[str, Any], values), routes=routes, clients=clients,
+                    clients_by_key={client.key_sha256: client for client in clients},
+                    warnings=tuple(_strangers(environ, routing.named)))
+    return replace(config, warnings=(*config.warnings, _OPEN)) if not config.loopback and not clients else config
 
 
-def _document(flags: Mapping[str, str | None], environ: Mapping[str, str], read_file: Callable[[Path], bytes],
-              read_yaml: YamlReader) -> tuple[Document, list[UsageError]]:
-    setting = BY_NAME["config"]
-    name = flags.get("config") or environ.get(setting.env_name)
+_OPEN = ("anybody who reaches the port may use it: `host` is not loopback, and there are no `clients` in the configuration. "
+         "Give each client a key, or let the network keep others out.")
+
+
+def _strangers(environ: Mapping[str, str], named: set[str]) -> Iterator[str]:
+    """Variables that look like settings and are none: a setting that is misspelt there would be silently without effect."""
+    known = {setting.env_name.removeprefix(ENV_PREFIX) for setting in SETTINGS}
+    for name in sorted(environ):
+        rest = name.removeprefix(ENV_PREFIX)
+        if rest not in {name, *known} and name not in named and not _LINKS.fullmatch(name):
+            near = nearest(rest, known)
+            hint = f" Did you mean {ENV_PREFIX}{near}?" if near else ""
+            yield f"the variable {name} is no setting and has no effect.{hint}"
+
+
+def _document(told: Told, flags: Mapping[str, str | None], environ: Mapping[str, str], read_file: Callable[[Path], bytes],
+              read_yaml: YamlReader) -> Document:
+    name = flags.get("config") or environ.get(BY_NAME["config"].env_name)
+    file = name or DEFAULT_FILE
     try:
-        raw = read_file(Path(name or DEFAULT_FILE))
+        document = read_yaml(file, read_file(Path(file)))
     except FileNotFoundError:
-        fault = UsageError("config: there is no such file", name) if name else None
-        return Document(DEFAULT_FILE, {}, lambda _: DEFAULT_FILE), [fault] if fault else []
+        if name:
+            told.add(source(name), "config: there is no such file")
+            told.doubt.update(_IN_FILE)
+        return nothing(file)
     except OSError as error:
-        fault = UsageError(f"config: cannot be read: {error.strerror}", name or DEFAULT_FILE)
-        return Document(DEFAULT_FILE, {}, lambda _: DEFAULT_FILE), [fault]
-    document = read_yaml(name or DEFAULT_FILE, raw)
-    if document.data is None:
-        return Document(document.file, {}, document.at), []
+        told.add(source(file), f"config: cannot be read: {error.strerror}")
+        told.doubt.update(_IN_FILE)
+        return nothing(file)
+    told.found += document.faults
     if not isinstance(document.data, dict):
-        return Document(document.file, {}, document.at), [UsageError("expected `setting: value` lines", document.at(()))]
-    known = [setting.name for setting in SETTINGS if setting.file] + ["routes", "clients"]
-    return document, [_unknown(document, (key,), key, known) for key in document.data if key not in known]
+        if document.data is not None:
+            told.add(document.at(()), "expected `setting: value` lines")
+            told.doubt.update(_IN_FILE)
+        return nothing(file)
+    for key, value in document.data.items():
+        if key not in _IN_FILE:
+            told.add(document.key((key,)), _misplaced(key))
+            told.doubt.update({nearest(key, _IN_FILE) or ""} - document.data.keys())
+        elif value is None and document.faults:
+            told.doubt.add(key)
+    return document
 
 
-def _unknown(document: Document, place: Place, key: object, known: Sequence[str]) -> UsageError:
-    setting = BY_NAME.get(str(key)) if len(place) == 1 else None
-    if setting is not None and not setting.file:
-        return UsageError(f"{setting.name}: cannot be set here; set {setting.flag_name or setting.env_name}", document.at(place))
-    near = difflib.get_close_matches(str(key), known, 1)
-    said = f"Did you mean {near[0]!r}?" if near else "Known: " + ", ".join(known)
-    return UsageError(f"unknown setting. {said}", document.at(place))
+def _misplaced(key: str) -> str:
+    setting = BY_NAME.get(key)
+    if setting is not None:
+        return f"{setting.name}: cannot be set here; set {setting.flag_name or setting.env_name}"
+    return "unknown setting " + unknown(key, _IN_FILE)
 
 
 @dataclass(slots=True)
 class _Reading:
-    """One pass over the sources; faults are gathered, a broken value reads as None."""
+    """One pass over the settings; faults are gathered, a broken value reads as None."""
 
     document: Document
-    faults: list[UsageError]
+    told: Told
     environ: Mapping[str, str]
-
-    def fault(self, where: str, message: str) -> None:
-        self.faults.append(UsageError(message, where))
+    came: dict[str, Where] = field(default_factory=dict)
+    """Where each setting that was given came from."""
 
     def setting(self, setting: Setting, flags: Mapping[str, str | None]) -> object:
-        data = cast(dict[str, object], self.document.data)
+        data = cast(Mapping[str, object], self.document.data)
         if flags.get(setting.name) is not None:
-            return self.value(setting, flags[setting.name], str(setting.flag_name))
+            return self.value(setting, flags[setting.name], source(str(setting.flag_name)))
         if self.environ.get(setting.env_name):
-            return self.value(setting, self.environ[setting.env_name], setting.env_name)
+            return self.value(setting, self.environ[setting.env_name], source(setting.env_name))
         if setting.file and data.get(setting.name) is not None:
             value = self.value(setting, data[setting.name], self.document.at((setting.name,)))
-            return self.beside_file(value) if setting.kind is PATH else value
+            return beside(self.document, value) if setting.kind is PATH else value
         return setting.default
 
-    def beside_file(self, value: Any) -> Any:
-        """Paths in the file are relative to the file, so that it means the same from everywhere."""
-        return str(Path(self.document.file).parent / value) if isinstance(value, str) else value
-
-    def value(self, setting: Setting, value: object, source: str) -> object:
+    def value(self, setting: Setting, value: object, where: Where) -> object:
+        self.came[setting.name] = where
+        self.told.doubt.discard(setting.name)  # whatever the file says of it does not count
         try:
             fit = setting.kind.read(value)
             if setting.name == "passthrough":
-                self.passthrough(cast(tuple[str, ...], fit), source)
+                self.passthrough(cast(tuple[str, ...], fit), where)
             return fit
         except Unfit as unfit:
-            got = "" if setting.secret else f", got {_shown(value)}"
-            self.fault(source, f"{setting.name}: expected {unfit}{got}.{_service_link(setting, value)}")
+            got = "" if setting.secret else f", got {shown(value)}"
+            self.told.add(where, f"{setting.name}: expected {unfit}{got}.{_service_link(setting, value)}")
+            self.told.doubt.add(setting.name)
             return None
 
-    def passthrough(self, names: Sequence[str], source: str) -> None:
+    def passthrough(self, names: Sequence[str], where: Where) -> None:
         moderated = [base + MODERATED + "/" for base in ("", *_BASES)]
         for name in names:
             if any(path.startswith(below + "/") for path in moderated for below in (name, _below_base(name))):
-                self.fault(source, f"passthrough: {name} would let {MODERATED} through unmoderated; name what lies beside it.")
+                self.told.add(where, f"passthrough: {name} would let {MODERATED} through unmoderated; name what lies beside it.")
 
-    def entries(self, name: str, known: Sequence[str]) -> list[tuple[Place, dict[str, object]]]:
-        """The mappings in a list of the file, with unknown keys told."""
-        data = cast(dict[str, object], self.document.data).get(name)
-        if data is None:
-            return []
-        if not isinstance(data, list):
-            self.fault(self.document.at((name,)), f"{name}: expected a list, each entry with `name: …`")
-            return []
-        found: list[tuple[Place, dict[str, object]]] = []
-        for index, entry in enumerate(data):
-            if isinstance(entry, dict):
-                self.faults += [_unknown(self.document, (name, index, key), key, known) for key in entry if key not in known]
-                found.append(((name, index), entry))
-            else:
-                self.fault(self.document.at((name, index)), f"{name}: expected an entry with " + ", ".join(known))
-        return found
-
-    def field(self, place: Place, entry: Mapping[str, object], key: str, kind: Kind, needed: bool = False) -> Any:
-        if entry.get(key) is None:
-            if needed:
-                self.fault(self.document.at(place), f"{place[0]}: needs `{key}`: {kind.words}")
-            return None
+    def authorities(self, file: str | None, read_file: Callable[[Path], bytes]) -> None:
+        """That the file holds what the upstream's certificate will be checked against."""
+        if file is None:
+            return
         try:
-            return kind.read(entry[key])
-        except Unfit as unfit:
-            self.fault(self.document.at((*place, key)), f"{place[0]}.{key}: expected {unfit}, got {_shown(entry[key])}.")
-            return None
-
-    def clients(self) -> list[Client]:
-        clients: list[Client] = []
-        for place, entry in self.entries("clients", [each.name for each in fields(Client)]):
-            name = self.field(place, entry, "name", NAME, needed=True)
-            key, tenant = entry.get("key_sha256"), self.field(place, entry, "tenant", NAME)
-            if not isinstance(key, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", key):
-                self.fault(self.document.at((*place, "key_sha256") if key is not None else place),
-                           "clients.key_sha256: expected the SHA-256 of the key, 64 hex digits (printf %s KEY | sha256sum).")
-            elif any(key.lower() == other.key_sha256 for other in clients):
-                self.fault(self.document.at((*place, "key_sha256")), "clients.key_sha256: another client has this key.")
-            elif any(name == other.name for other in clients):
-                self.fault(self.document.at((*place, "name")), "clients.name: another client has this name.")
-            elif name is not None:
-                clients.append(Client(name, key.lower(), tenant))
-        return clients
-
-    def routes(self, values: Mapping[str, Any], clients: Sequence[Client]) -> list[Route]:
-        routes: list[Route] = []
-        key = self.upstream_key(values["upstream_key_env"], "upstream_key_env")
-        base = Route(DEFAULT_ROUTE, values["upstream"] or "", Match(), None, values["region"], values["policy"],
-                     values["durability"], key)
-        known = ["name", "match", "tenant", "region", "upstream", "upstream_key_env", "policy", "durability"]
-        pinned = {base.region: base.upstream} if base.upstream and base.region != "default" else {}
-        for place, entry in self.entries("routes", known):
-            route = self.route(place, entry, base, clients, pinned)
-            if any(route.name == other.name for other in routes):
-                self.fault(self.document.at((*place, "name")), "routes.name: another route has this name.")
-            if any(other.match == Match() for other in routes):
-                self.fault(self.document.at(place), "routes: an earlier route without `match` takes every request before it.")
-            routes.append(route)
-        if base.upstream and all(route.match != Match() for route in routes):
-            if any(route.name == DEFAULT_ROUTE for route in routes):
-                self.fault(self.document.at(("routes",)),
-                           f"routes.name: `{DEFAULT_ROUTE}` is the name of what no route matches; choose another.")
-            routes.append(base)
-        if not routes:
-            self.fault("--upstream", f"upstream: expected {URL.words}; set --upstream, MODERATION_UPSTREAM or `upstream:` "
-                                     f"in {DEFAULT_FILE}.")
-        return routes
-
-    def route(self, place: Place, entry: Mapping[str, object], base: Route, clients: Sequence[Client],
-              pinned: dict[str, str]) -> Route:
-        name = self.field(place, entry, "name", NAME, needed=True) or ""
-        upstream, region = self.field(place, entry, "upstream", URL), self.field(place, entry, "region", NAME)
-        if upstream is None:
-            region = region or base.region
-            upstream = base.upstream if region == base.region else pinned.get(region)
-            if not upstream and entry.get("upstream") is None:
-                self.fault(self.document.at(place), f"routes: `{name}` needs an `upstream`: region `{region}` has none yet, "
-                                                    "and a region's text goes to no other region's upstream.")
-        elif region is None:
-            by_upstream = {known: region for region, known in [*pinned.items(), (base.region, base.upstream)]}
-            region = by_upstream.get(upstream, "default")
-        if upstream and region != "default" and pinned.setdefault(region, upstream) != upstream:
-            self.fault(self.document.at((*place, "upstream")),
-                       f"routes.upstream: region `{region}` is pinned to {pinned[region]}; a region has one upstream.")
-        key_env, key = self.field(place, entry, "upstream_key_env", ENV_NAME), None
-        if key_env:
-            key = self.upstream_key(key_env, self.document.at((*place, "upstream_key_env")))
-        elif upstream == base.upstream:  # a key must not travel to an upstream that it was not given for
-            key = base.upstream_key
-        return Route(name, upstream or "", self.match(place, entry, clients), self.field(place, entry, "tenant", NAME), region,
-                     self.beside_file(self.field(place, entry, "policy", PATH)) or base.policy,
-                     self.field(place, entry, "durability", choice("strict", "fast")) or base.durability, key)
-
-    def match(self, place: Place, entry: Mapping[str, object], clients: Sequence[Client]) -> Match:
-        match = entry.get("match")
-        if match is None:
-            return Match()
-        inside = (*place, "match")
-        known = [each.name for each in fields(Match)]
-        if not isinstance(match, dict) or not match:
-            self.fault(self.document.at(inside), "routes.match: expected `path: /payroll`, `key: NAME` or `port: 8081`.")
-            return Match(path="")
-        self.faults += [_unknown(self.document, (*inside, key), key, known) for key in match if key not in known]
-        path, key, port = match.get("path"), self.field(inside, match, "key", NAME), self.field(inside, match, "port", PORT)
-        if path is not None and not (isinstance(path, str) and re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path) and plain_path(path)):
-            self.fault(self.document.at((*inside, "path")), "routes.match.path: expected a prefix like /payroll, no end slash.")
-            path = None
-        if key is not None and all(key != client.name for client in clients):
-            self.fault(self.document.at((*inside, "key")), f"routes.match.key: `clients` names no `{key}`.")
-        if port == 0:
-            self.fault(self.document.at((*inside, "port")), "routes.match.port: expected a fixed port, from 1.")
-        return Match(path, key, port)
-
-    def upstream_key(self, name: str | None, where: str) -> str | None:
-        if name is None:
-            return None
-        key = self.environ.get(name, "").strip()
-        if not key:
-            self.fault(where, f"upstream_key_env: the variable {name} is not set or empty.")
-        elif not re.fullmatch(r"[\x21-\x7e]+", key):
-            self.fault(where, f"upstream_key_env: the variable {name} holds characters that cannot stand in a header.")
-        return key or None
-
-
-def _shown(value: object) -> str:
-    said = repr(value)
-    return said if len(said) <= 60 else said[:57] + "…"
+            # Comments may be in any encoding; certificates are ASCII. An empty text would be an error of another kind.
+            pem = re.sub(rb"[^\x00-\x7f]", b"?", read_file(Path(file))).decode("ascii") + "\n"
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem)
+        except ssl.SSLError:
+            self.told.add(self.came["upstream_ca"], f"upstream_ca: expected a PEM file of certificates; {file} holds none.")
+        except OSError as error:
+            self.told.add(self.came["upstream_ca"], f"upstream_ca: {file} cannot be read: {error.strerror}.")
 
 
 def _service_link(setting: Setting, value: object) -> str:

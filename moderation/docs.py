@@ -103,7 +103,9 @@ def settings_page() -> Page:
                   setting.kind.words, setting.help) for setting in SETTINGS)
     return Page("settings", "Settings", (
         "A flag wins over a variable, a variable over `moderation.yaml`, the file over the default. "
-        "Paths in the file are relative to the file. All faults are told at once, each with its place."), (
+        "Paths in the file are relative to the file. All faults are told at once, each with its place. "
+        "A variable MODERATION_… that is no setting is named on stderr, and so is a `host` beyond loopback without `clients`: "
+        "then anybody who reaches the port may use it."), (
         Table("", "", ("setting", "flag", "variable", "in the file", "default", "takes", "what it does"), rows),
         Table("clients", (
             "A list in `moderation.yaml`. With it, every request needs `Authorization: Bearer KEY` of one of them, and the "

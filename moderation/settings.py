@@ -169,7 +169,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("keys", PATH, None, "The folder of the log's private keys; `keys` in the data folder where not given."),
     Setting("origin", ORIGIN, None,
             "The log's name in its checkpoints, fixed at its first start; `moderation/HOST/log-N` where not given."),
-    Setting("admin_port", PORT, None, "The port of /audit/v1, /metrics and /docs when `host` is not loopback."),
+    Setting("admin_port", PORT, None, "The port of /metrics and /docs when `host` is not loopback."),
     Setting("admin_token", TOKEN, None, "The token that these paths want on the admin port.",
             flag=False, file=False, secret=True),
     Setting("tenant", NAME, "default", "The tenant of requests that neither a client key nor a route gives one."),

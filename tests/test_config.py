@@ -5,13 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import fields
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moderation.config import Config, ConfigError, Document, Place, load
+from moderation.config import Config, ConfigError, load
+from moderation.document import Document, Place, Where
 from moderation.errors import Refused
 from moderation.routes import Client, Match, Route
 from moderation.settings import SETTINGS, Setting, Unfit, plain_path
@@ -29,10 +36,10 @@ def read(flags: Mapping[str, str | None] | None = None, environ: Mapping[str, st
         return b"-"
 
     def read_yaml(shown: str, raw: bytes) -> Document:
-        def at(place: Place) -> str:
-            return ":".join([shown, *map(str, place)])
+        def at(place: Place) -> Where:
+            return Where(0, 0, ":".join([shown, *map(str, place)]))
 
-        return Document(shown, file, at)
+        return Document(shown, file, at, at)
 
     return load(flags or {}, environ or {}, read_file, read_yaml)
 
@@ -130,13 +137,196 @@ def test_a_real_file_with_real_places(tmp_path: Path) -> None:
 ])
 def test_files_that_are_no_settings(raw: bytes, start: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load({"config": "m.yaml"}, {}, lambda _: raw)
+        load({"config": "m.yaml", "upstream": BASE}, {}, lambda _: raw)
     assert str(caught.value).startswith(start)
+    assert len(caught.value.faults) == 1
 
 
 @pytest.mark.parametrize("raw", [b"", b"\n# nothing yet\n  # at all\n"])
 def test_a_file_of_comments_is_no_fault(raw: bytes) -> None:
     assert load({"upstream": BASE}, {}, lambda _: raw).port == 8080
+
+
+ALL_AT_ONCE = [
+    ("an unknown setting hides nothing", """\
+upstream: https://qwen.test
+prot: 8080
+drain: x
+clients:
+  - {name: a b, key_sha256: short}
+routes:
+  - {nmae: a, match: {pth: /a}, durability: often}
+port: 70000
+""", [
+        "2:1 unknown setting 'prot'. Did you mean 'port'?",
+        "3:8 drain: expected a time",
+        "5:12 clients.name: expected a name",
+        "5:29 clients.key_sha256: expected the SHA-256",
+        "7:6 routes: unknown key 'nmae'. Did you mean 'name'?",
+        "7:23 routes.match: unknown key 'pth'. Did you mean 'path'?",
+        "7:45 routes.durability: expected one of strict, fast",
+        "8:7 port: expected a whole number",
+    ]),
+    ("one key of a section misspelt", "upstrem: https://qwen.test\n", ["1:1 unknown setting 'upstrem'. Did you mean 'upstream'?"]),
+    ("clients misspelt", "upstream: https://qwen.test\ncleints: [{name: a}]\nroutes: [{name: r, match: {key: a}}]\n",
+     ["2:1 unknown setting 'cleints'. Did you mean 'clients'?"]),
+    ("routes misspelt", "route: [{name: r, upstream: https://qwen.test}]\n", ["1:1 unknown setting 'route'. Did you mean 'routes'?"]),
+    ("far from anything", "upstream: https://qwen.test\nxyzzy: 1\n", ["2:1 unknown setting 'xyzzy'. Known: upstream, policy,"]),
+    ("a setting that is no line of the file", "upstream: https://qwen.test\nadmin_token: abc\n",
+     ["2:1 admin_token: cannot be set here; set MODERATION_ADMIN_TOKEN"]),
+    ("a key twice", "upstream: https://qwen.test\nport: 1\nport: 2\ndrain: x\n",
+     ["3:1 QP007 the key 'port' stands in line 2", "4:8 drain: expected a time"]),
+    ("an alias for the upstream", "upstream: *x\ndrain: x\n", ["1:11 QP005 an alias", "2:8 drain: expected a time"]),
+    ("a bad upstream", "upstream: qwen.test\nroutes: [{name: r, match: {path: /r}}]\n", ["1:11 upstream: expected a URL"]),
+    ("a bad region", "upstream: https://qwen.test\nregion: a b\nroutes: [{name: r, match: {path: /r}, region: cn}]\n",
+     ["2:9 region: expected a name"]),
+    ("a bad upstream of a region's first route", """\
+upstream: https://qwen.test
+routes:
+  - {name: a, match: {path: /a}, region: eu, upstream: eu.test}
+  - {name: b, match: {path: /b}, region: eu}
+  - {name: c, match: {path: /c}, region: us}
+""", ["3:56 routes.upstream: expected a URL", "5:5 routes: `c` needs an `upstream`"]),
+    ("a bad region of a route", """\
+upstream: https://qwen.test
+routes:
+  - {name: a, match: {path: /a}, region: e u, upstream: "https://eu.test"}
+  - {name: b, match: {path: /b}, region: eu}
+""", ["3:42 routes.region: expected a name"]),
+    ("a match that cannot be read takes nothing", """\
+upstream: https://qwen.test
+routes:
+  - {name: a, match: {tenant: x}}
+  - {name: b, mach: {path: /b}}
+  - {name: c, match: }
+  - {name: d, match: {path: /d, port: 0}}
+  - {name: e, match: {path: }}
+  - {name: f, match: {path: /f}}
+""", ["3:23 routes.match: unknown key 'tenant'. Known: path, key, port.", "4:15 routes: unknown key 'mach'. Did you mean 'match'?",
+      "5:22 routes.match: expected `path:", "6:39 routes.match.port: expected a fixed port", "7:22 routes.match: expected `path:"]),
+    ("names that cannot be read are not the same", """\
+upstream: https://qwen.test
+routes:
+  - {name: a b, match: {path: /a}}
+  - {name: c d, match: {path: /c}}
+""", ["3:12 routes.name: expected a name", "4:12 routes.name: expected a name"]),
+    ("a client whose key is wrong has its name all the same", """\
+upstream: https://qwen.test
+clients: [{name: hr, key_sha256: short}, {name: web}]
+routes:
+  - {name: a, match: {key: hr}}
+  - {name: b, match: {key: web}}
+  - {name: c, match: {key: nobody}}
+""", ["2:34 clients.key_sha256: expected the SHA-256", "2:42 clients: needs `key_sha256`", "6:28 routes.match.key: `clients` names no `nobody`"]),
+]
+
+
+@pytest.mark.parametrize(("note", "text", "told"), ALL_AT_ONCE, ids=[row[0] for row in ALL_AT_ONCE])
+def test_all_faults_of_a_file_and_no_others_from_top_to_bottom(note: str, text: str, told: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load({"config": "m.yaml"}, {}, lambda _: text.encode())
+    said = [str(fault) for fault in caught.value.faults]
+    assert len(said) == len(told), said
+    for line, start in zip(said, told, strict=True):
+        assert line.startswith(f"m.yaml:{start}"), note
+
+
+def test_flags_and_variables_come_before_the_file() -> None:
+    text = b"upstream: x\nmax_body: x\n"
+    with pytest.raises(ConfigError) as caught:
+        load({"config": "m.yaml", "drain": "x"}, {"MODERATION_PORT": "x"}, lambda _: text)
+    places = [fault.where for fault in caught.value.faults]
+    assert places == ["MODERATION_PORT", "--drain", "m.yaml:1:11", "m.yaml:2:11"]
+
+
+def test_a_flag_stands_for_a_line_that_cannot_be_read() -> None:
+    assert faults(flags={"upstream": BASE}, file={"upstrem": "x", "routes": [{"name": "r", "match": {"port": 1}, "region": "eu"}]}) == [
+        "moderation.yaml:upstrem unknown setting 'upstrem'. Did you mean 'upstream'?",
+        "moderation.yaml:routes:0 routes: `r` needs an `upstream`: region `eu` has none yet, "
+        "and a region's text goes to no other region's upstream."]
+
+
+def test_a_file_that_is_not_there_is_one_fault() -> None:
+    assert faults(flags={"config": "gone.yaml", "drain": "x"}) == [
+        "gone.yaml config: there is no such file",
+        "--drain drain: expected a time like 30, 500ms, 30s, 5m, at most 7 days, got 'x'."]
+
+
+# --- warnings
+
+VARIABLES = [
+    ("MODERATION_PROT", "the variable MODERATION_PROT is no setting and has no effect. Did you mean MODERATION_PORT?"),
+    ("MODERATION_CLIENTS", "the variable MODERATION_CLIENTS is no setting and has no effect."),
+    ("MODERATION_ADMIN_TOKN", "the variable MODERATION_ADMIN_TOKN is no setting and has no effect. Did you mean MODERATION_ADMIN_TOKEN?"),
+    ("MODERATION_ADMIN_TOKEN", None), ("MODERATION_CONFIG", None), ("MODERATION_DRAIN", None),
+    ("MODERATION_KEY_OF_QWEN", None), ("MODERATION_KEY_OF_EU", None),
+    ("MODERATION_SERVICE_HOST", None), ("MODERATION_PORT_8080_TCP_ADDR", None), ("MODERATION_EU_SERVICE_PORT_HTTP", None),
+    ("MODERATIONS", None), ("PATH", None),
+]
+
+
+@pytest.mark.parametrize(("name", "warning"), VARIABLES)
+def test_a_variable_that_is_no_setting(name: str, warning: str | None) -> None:
+    values = {"MODERATION_ADMIN_TOKEN": "a-token-of-seventeen", "MODERATION_CONFIG": "moderation.yaml"}
+    environ = {"MODERATION_KEY_OF_QWEN": "k", "MODERATION_KEY_OF_EU": "k", name: values.get(name, "30s")}
+    file = {"upstream": BASE, "upstream_key_env": "MODERATION_KEY_OF_QWEN", "routes": [
+        {"name": "r", "match": {"port": 1}, "upstream": "https://eu.test", "upstream_key_env": "MODERATION_KEY_OF_EU"}]}
+    said = read({}, environ, file).warnings
+    assert [line.removesuffix(".") for line in said] == ([warning.removesuffix(".")] if warning else [])
+
+
+@pytest.mark.parametrize(("host", "clients", "warned"), [
+    ("0.0.0.0", False, True), ("::", False, True), ("10.0.0.7", False, True), ("0.0.0.0", True, False), ("127.0.0.1", False, False),
+    ("localhost", False, False),
+])
+def test_a_port_that_anybody_may_use(host: str, clients: bool, warned: bool) -> None:
+    file = {"upstream": BASE, "clients": [{"name": "a", "key_sha256": sha("k")}] if clients else []}
+    said = read({"host": host}, {}, file).warnings
+    assert len(said) == int(warned)
+    assert not warned or said[0].startswith("anybody who reaches the port may use it")
+
+
+# --- authorities
+
+PEM = b"-----BEGIN CERTIFICATE-----\n"
+
+
+def certificate() -> bytes:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "an authority")])
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    made = (x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+            .not_valid_before(start).not_valid_after(start + timedelta(days=36_500)).sign(key, SHA256()))
+    return made.public_bytes(Encoding.PEM)
+
+
+GOOD_PEM = certificate()
+AUTHORITIES = [
+    ("one", GOOD_PEM, None), ("with comments, in any encoding", b"# \xe9\xff\n" + GOOD_PEM + b"# end\n" + certificate(), None),
+    ("empty", b"", "expected a PEM file of certificates; ca.pem holds none."),
+    ("no certificate", b"hello", "expected a PEM file of certificates; ca.pem holds none."),
+    ("cut off", GOOD_PEM[:-60], "expected a PEM file of certificates; ca.pem holds none."),
+    ("nonsense inside", PEM + b"AAAA\n-----END CERTIFICATE-----\n", "expected a PEM file of certificates; ca.pem holds none."),
+    ("not there", None, "ca.pem cannot be read: No such file"),
+]
+
+
+@pytest.mark.parametrize(("note", "raw", "problem"), AUTHORITIES, ids=[row[0] for row in AUTHORITIES])
+@pytest.mark.parametrize(("file", "where"), [(b"", "--upstream-ca"), (b"upstream_ca: ca.pem\n", "moderation.yaml:1:14")])
+def test_authorities_are_looked_at(note: str, raw: bytes | None, problem: str | None, file: bytes, where: str) -> None:
+    def read_file(path: Path) -> bytes:
+        held = {"moderation.yaml": file, "ca.pem": raw}.get(str(path))
+        if held is None:
+            raise FileNotFoundError(2, "No such file")
+        return held
+
+    flags = {"upstream": BASE} if file else {"upstream": BASE, "upstream_ca": "ca.pem"}
+    if problem is None:
+        assert load(flags, {}, read_file).upstream_ca == "ca.pem"
+        return
+    with pytest.raises(ConfigError) as caught:
+        load(flags, {}, read_file)
+    assert str(caught.value).startswith(f"{where} upstream_ca: {problem}"), note
 
 
 # --- values
@@ -205,9 +395,10 @@ def test_the_kubernetes_trap_is_named() -> None:
 def test_all_faults_at_once_with_the_nearest_word() -> None:
     said = faults(flags={"port": "x"}, file={"upstrem": BASE, "drain": "x", "admin_token": "t" * 20, "zzz": 1})
     assert said == [
-        "moderation.yaml:upstrem unknown setting. Did you mean 'upstream'?",
+        "moderation.yaml:upstrem unknown setting 'upstrem'. Did you mean 'upstream'?",
         "moderation.yaml:admin_token admin_token: cannot be set here; set MODERATION_ADMIN_TOKEN",
-        "moderation.yaml:zzz unknown setting. Known: " + ", ".join([s.name for s in SETTINGS if s.file] + ["routes", "clients"]),
+        "moderation.yaml:zzz unknown setting 'zzz'. Known: "
+        + ", ".join([s.name for s in SETTINGS if s.file] + ["routes", "clients"]) + ".",
         "--port port: expected a whole number from 0 to 65535, got 'x'.",
         "moderation.yaml:drain drain: expected a time like 30, 500ms, 30s, 5m, at most 7 days, got 'x'.",
     ]
@@ -307,7 +498,7 @@ BROKEN = [
     ({"upstream": BASE, "routes": [{"name": "a", "match": {}}]},
      "moderation.yaml:routes:0:match routes.match: expected", "an empty match is a slip, not a catch-all"),
     ({"upstream": BASE, "routes": [{"name": "a", "match": {"tenant": "x"}}]},
-     "moderation.yaml:routes:0:match:tenant unknown setting", "an unknown way to match"),
+     "moderation.yaml:routes:0:match:tenant routes.match: unknown key 'tenant'", "an unknown way to match"),
     ({"upstream": BASE, "routes": [{"match": {"port": 1}}]}, "moderation.yaml:routes:0 routes: needs `name`", "no name"),
     ({"upstream": BASE, "routes": [{"name": "a", "match": {"port": 1}}, {"name": "a", "match": {"port": 2}}]},
      "moderation.yaml:routes:1:name routes.name: another route has this name", "a name twice"),

@@ -45,7 +45,10 @@ def _loop() -> type[asyncio.AbstractEventLoop] | None:
 
 def _serve(args: argparse.Namespace) -> int:
     flags = {setting.name: getattr(args, setting.name, None) for setting in SETTINGS if setting.flag}
-    return serve(configuration(flags))
+    config = configuration(flags)
+    for warning in config.warnings:
+        _say(f"warning: {warning}")
+    return serve(config)
 
 
 def _help(setting: Setting) -> str:

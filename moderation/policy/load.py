@@ -133,6 +133,23 @@ def find(node: Node, path: Sequence[str | int]) -> Place:
     return node.place
 
 
+def find_key(node: Node, path: Sequence[str | int]) -> Place:
+    """The place of the key itself; of an item of a list, the item's."""
+    for step in range(len(path)):
+        if isinstance(node, Entries):
+            found = next(((key, value) for key, value in node.entries if key.raw == path[step]), None)
+            if found is None:
+                break
+            if step == len(path) - 1:
+                return found[0].place
+            node = found[1]
+        elif isinstance(node, Items) and isinstance(index := path[step], int) and index < len(node.items):
+            node = node.items[index]
+        else:
+            break
+    return node.place
+
+
 def _decoded(source: bytes, faults: Faults, max_bytes: int) -> str | None:
     if len(source) > max_bytes:
         faults.add("QP013", Place(1, 1), f"the file has {len(source)} bytes, the most is {max_bytes}")
