@@ -59,13 +59,12 @@ def _overdue(found: Compiled, path: Path) -> Iterator[Fault]:
 
 def _test(args: argparse.Namespace) -> int:
     from moderation.detect.build import build
-    from moderation.flow.loading import inline
     from moderation.flow.trial import trial
 
     found, path = _compiled(args.file)
     policy = found.usable()
     wanted = args.only
-    results = trial(policy, build, inline, lambda rule, test: wanted is None or _named(wanted, f"{rule.id}/{test.name}"))
+    results = trial(policy, build, lambda rule, test: wanted is None or _named(wanted, f"{rule.id}/{test.name}"))
     failed = sum(not result.passed for result in results)
     if args.json:
         for result in results:

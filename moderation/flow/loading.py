@@ -111,7 +111,7 @@ class FileLoader:
 def _failing(policy: Policy, detectors: Mapping[str, Detector], file: str) -> list[Fault]:
     """What the policy's own tests say against it. Without the texts: these lines go where anybody may read them."""
     faults = Faults(file)
-    for result in trial(policy, lambda _: detectors, inline):
+    for result in trial(policy, lambda _: detectors):
         for problem in result.problems:
             said = "text: not what was expected" if problem.startswith("text: ") else problem
             test = f"the test {shown(result.name)} of the rule {shown(result.rule)} fails"

@@ -28,11 +28,10 @@ _CHANNELS = {Origin.USER: Channel.USER, Origin.APP: Channel.SYSTEM, Origin.TOOL:
 def trial(
     policy: Policy,
     make: Callable[[Policy], Mapping[str, Detector]],
-    inline: Callable[[Mapping[str, Detector]], frozenset[str]],
     only: Callable[[Rule, Test], bool] = lambda rule, test: True,
 ) -> tuple[Result, ...]:
     """Run the tests of a policy, in the order of the file. `make` builds its detectors, and is asked at the first text."""
-    bench = _Bench(make, inline)
+    bench = _Bench(make)
     try:
         return run(policy, bench.examine, only)
     finally:
@@ -42,11 +41,8 @@ def trial(
 class _Bench:
     """Reads the texts of tests as a request's or an answer's texts are read."""
 
-    def __init__(
-        self, make: Callable[[Policy], Mapping[str, Detector]], inline: Callable[[Mapping[str, Detector]], frozenset[str]]
-    ) -> None:
+    def __init__(self, make: Callable[[Policy], Mapping[str, Detector]]) -> None:
         self._make = make
-        self._inline = inline
         self._active: Active | None = None
         self._loop = asyncio.Runner()
 
@@ -69,8 +65,8 @@ class _Bench:
 
     def _of(self, policy: Policy) -> Active:
         detectors = self._make(policy)
-        timeouts = dict.fromkeys(detectors, _TIMEOUT)
-        return Active.of(policy, Runner(detectors, timeouts, inline=self._inline(detectors), cache=Cache(_CACHE)), 0)
+        # None of them inline: what they share then pays for many requests, and takes ten times as long to build as tests to run.
+        return Active.of(policy, Runner(detectors, dict.fromkeys(detectors, _TIMEOUT), cache=Cache(_CACHE)), 0)
 
     def close(self) -> None:
         self._loop.close()
