@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
@@ -229,6 +231,34 @@ def test_all_faults_of_a_file_and_no_others_from_top_to_bottom(note: str, text: 
     assert len(said) == len(told), said
     for line, start in zip(said, told, strict=True):
         assert line.startswith(f"m.yaml:{start}"), note
+
+
+_WORDS = st.sampled_from(["upstream", "upstrem", "routes", "route", "clients", "name", "match", "path", "key", "port", "region", "tenant",
+                          "key_sha256", "policy", "drain", BASE, "/a", "a", "default", sha("k"), "", "x y"])
+_VALUES = st.recursive(st.none() | st.booleans() | st.integers(-1, 70_000) | _WORDS,
+                       lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_WORDS, inner, max_size=4), max_leaves=12)
+
+
+def places(raw: bytes) -> list[str]:
+    """Where the faults of a file are; none where it is a configuration."""
+    try:
+        load({"config": "m.yaml", "upstream": BASE}, {}, lambda _: raw)
+    except ConfigError as error:
+        return [str(fault.where) for fault in error.faults]
+    return []
+
+
+@given(st.dictionaries(_WORDS, _VALUES, max_size=5))
+def test_any_file_is_a_configuration_or_told_from_left_to_right(said: dict[str, object]) -> None:
+    found = [re.fullmatch(r"m\.yaml:1:([0-9]+)", place) for place in places(json.dumps(said).encode())]
+    columns = [int(place[1]) for place in found if place is not None]
+    assert len(columns) == len(found)
+    assert columns == sorted(columns)
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_a_configuration_or_told(raw: bytes) -> None:
+    assert all(place.startswith("m.yaml:") for place in places(raw))
 
 
 def test_flags_and_variables_come_before_the_file() -> None:

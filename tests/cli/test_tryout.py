@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from moderation.cli import main
+from moderation.cli.tryout import _row, _told
+from moderation.errors import Refused
+from moderation.text import Phase
 
 POLICY = """\
 format: 1
@@ -80,6 +86,18 @@ def test_rows_that_can_be_read(
     rows.write_bytes(row)
     assert main(["try", "--jsonl", str(rows), "--policy", policy]) == 0, note
     assert json.loads(capsys.readouterr().out)["segments"][0]["text"] == goes_on, note
+
+
+@given(st.binary(max_size=40) | st.text(max_size=40).map(lambda text: json.dumps({"text": text}).encode()))
+def test_any_row_is_read_or_refused(line: bytes) -> None:
+    told = ""
+    try:
+        text, phase = _row(line, Phase.INPUT)
+    except Refused as fault:
+        told, text, phase = _told(fault), "", Phase.INPUT
+    assert told == "" or re.fullmatch("[0-9]+ error [^;\n]+", told)
+    assert text.encode().decode() == text
+    assert phase in list(Phase)
 
 
 def test_rows_that_are_not_there(policy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
