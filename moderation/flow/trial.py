@@ -1,13 +1,14 @@
 """A policy's own tests, run with detectors at work: by `policy test`, and before a sidecar takes a policy.
 
 A test asks what a policy means and not how busy the machine is: detectors have all the time they need here, and nothing is
-counted or kept. Blocks; run it in a thread without an event loop.
+counted or kept. Blocks until all have run.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from moderation.detect.api import Detector
 from moderation.detect.run import Runner
@@ -31,11 +32,17 @@ def trial(
     only: Callable[[Rule, Test], bool] = lambda rule, test: True,
 ) -> tuple[Result, ...]:
     """Run the tests of a policy, in the order of the file. `make` builds its detectors, and is asked at the first text."""
-    bench = _Bench(make)
-    try:
-        return run(policy, bench.examine, only)
-    finally:
-        bench.close()
+
+    def work() -> tuple[Result, ...]:
+        bench = _Bench(make)
+        try:
+            return run(policy, bench.examine, only)
+        finally:
+            bench.close()
+
+    # A thread of its own: the caller's may have an event loop, and one cannot run within another.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(work).result()
 
 
 class _Bench:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -63,6 +64,13 @@ def test_a_good_policy_is_taken_with_its_files(file: Path) -> None:
     loaded = load(file)
     assert loaded.active.policy.word_lists["l"].words == ("heron",)
     assert [path.name for path in loaded.sources] == ["p.yaml", "l.txt"]
+
+
+def test_a_policy_can_be_loaded_where_an_event_loop_runs(file: Path) -> None:
+    async def go() -> Loaded:
+        return load(file)
+
+    assert asyncio.run(go()).active.policy.ref.id == "p"
 
 
 FAILING = [
