@@ -4,7 +4,7 @@ A presidio recognizer never sees the text, for what it finds may depend on far m
 closed run at a time (a number, a token with a digit in it) that the matcher cut out by a rule of the text alone; so a cut
 changes nothing, and Chinese around a value hides nothing. Words of context are looked for in the stretch before the run.
 
-The only file that imports presidio and phonenumbers, and only when an entity needs them: presidio takes a second and more.
+The only file that imports presidio, and only when an entity needs it, for that takes a second and more.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import re2
-
+from moderation.detect import phone
 from moderation.detect.catalogue import CATALOGUE
 from moderation.detect.matcher import Hit, Pattern
 from moderation.detect.patterns import Patterns
@@ -36,14 +35,11 @@ OURS: dict[str, str] = {
 }  # fmt: skip
 """Entities of the catalogue that are personal data, each with its region."""
 
-PHONE = "PHONE_NUMBER"
-_PHONE_REGIONS = ("US", "GB", "DE", "FR", "IL", "IN", "CA", "BR", "CN")
-"""presidio's default regions, and China for its landlines."""
+PHONE = phone.ENTITY
 
 _NUMBER = r"\d(?:[ .:\-]?\d){6,19}"
 _TOKEN = r"[A-Za-z]{0,6}\d(?:[.\-+]?[A-Za-z0-9]){4,62}"
 _NINO = r"[A-Za-z]{2} ?\d{2} ?\d{2} ?\d{2} ?[A-Da-d]"
-_PHONE = r"\d(?:[ ().\-/]{0,3}\d){6,18}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,76 +178,6 @@ class _Presidio:
         return best
 
 
-_NO_PHONE = re.compile(
-    r"\d{1,3}(?:\.\d{1,3}){3}\Z|\d{4}([-/.])\d{1,2}\1\d{1,2}(?:\D|\Z)|\d{1,2}([-/.])\d{1,2}\2\d{4}(?:\D|\Z)|\d{1,2}\.\d{5,}(?:\D|\Z)"
-)
-"""Addresses, dates and fractions."""
-_JOINED = re.compile(r"[0-9 ()/]*(?:[.\-][0-9()/.\-]*)?")
-_PHONE_WORDS = re.compile(r"(?i)phone|tel\b|tel[:.]|mobile|cell|call|fax|电话|手机|联系方式|致电|座机|热线|传真|whatsapp")
-
-
-class _Phone:
-    """A check by phonenumbers, as presidio's recognizer uses it, for one run that begins with a digit.
-
-    Asking phonenumbers takes tens of microseconds a region, so its own metadata first tell which regions can be meant.
-    """
-
-    def __init__(self, regions: Sequence[str]) -> None:
-        self._library: Any = importlib.import_module("phonenumbers")
-        self._shapes = [(region, _compiled(self._shape(region))) for region in regions]
-        self._any = _compiled("|".join(self._shape(region) for region in regions))
-        self._north_american = _compiled(r"1?[2-9]\d{2}[2-9]\d{6}") if "US" in regions or "CA" in regions else None
-
-    def _shape(self, region: str) -> str:
-        """What the bare digits of a region's numbers look like."""
-        known = self._library.PhoneMetadata.metadata_for_region(region)
-        if known is None:
-            raise ValueError(f"{region} is not a region with phone numbers; write two letters, as in us or cn")
-        prefix = known.national_prefix_for_parsing or known.national_prefix or ""
-        return f"(?:{known.country_code})?(?:{prefix})?(?:{known.general_desc.national_number_pattern})"
-
-    def __call__(self, before: str, match: str, after: str) -> Hit | None:
-        if (before[-1:] in (".", ",") and before[-2:-1].isdigit()) or _NO_PHONE.match(match):
-            return None
-        prefixes = _prefixes(match)
-        if before.endswith("+"):
-            valid = (end for _, end in prefixes if self._length(f"+{match[:end]}", None) == end + 1)
-            return next((Hit(end) for end in valid), None)
-        context = _PHONE_WORDS.search(before) is not None
-        if match.isdigit() and not context and (self._north_american is None or not self._north_american.fullmatch(match)):
-            # Bare digits are far more often something else.
-            return None
-        sign = "(" if before.endswith("(") else ""
-        for bare, end in prefixes:
-            if self._any.fullmatch(bare):
-                for region, shape in self._shapes:
-                    if shape.fullmatch(bare) and self._length(sign + match[:end], region) == end + len(sign):
-                        return Hit(end, 750_000 if context else 400_000)
-        return None
-
-    def _length(self, run: str, region: str | None) -> int:
-        """How much of a run is a valid number, from its beginning; 0 for nothing."""
-        for found in self._library.PhoneNumberMatcher(run, region, leniency=1):
-            begin, end = found.start, found.end
-            return int(end) if begin == 0 or (begin == 1 and run[0] == "(") else 0
-        return 0
-
-
-def _compiled(regex: str) -> re2._Regexp:
-    return re2.compile(regex)
-
-
-def _prefixes(run: str) -> list[tuple[str, int]]:
-    """What of a run may be one number, longest first: bare digits and end.
-
-    It ends where a group of digits does; and at the first space behind a hyphen or a point, for what follows there is
-    something else: 415-555-2671 2024.
-    """
-    joined = _JOINED.match(run)
-    ends = [group.end() for group in re.finditer(r"[0-9]+", joined.group() if joined is not None else run)]
-    return [(bare, end) for end in reversed(ends) if 7 <= len(bare := re.sub(r"[^0-9]", "", run[:end])) <= 17]
-
-
 class Pii(Patterns):
     """A local detector (detect/api.py) of personal data."""
 
@@ -272,8 +198,8 @@ class Pii(Patterns):
             versions.append(f"presidio {importlib.metadata.version('presidio-analyzer')} {' '.join(group)}")
         if PHONE in wanted:
             named = tuple(region.upper() for region in regions if region != "any")
-            chosen = tuple("GB" if region == "UK" else region for region in named) or _PHONE_REGIONS
-            patterns.append(_run("phone_number", PHONE, _PHONE, _Phone(chosen)))
+            chosen = tuple("GB" if region == "UK" else region for region in named) or phone.REGIONS
+            patterns.extend(phone.patterns(chosen))
             versions.append(f"phonenumbers {importlib.metadata.version('phonenumbers')} {' '.join(chosen)}")
         super().__init__(id, patterns, [category] * len(patterns))
         self._version = hashlib.sha256("\n".join((super().version, *versions)).encode()).hexdigest()
