@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moderation.detect.pii import ENTITIES, OURS, PHONE, THEIRS, Pii, why_not
+from moderation.detect.pii import ENTITIES, OURS, PHONE, Pii, why_not
+from moderation.detect.recognizers import THEIRS
 from moderation.normalise import normalise
 from tests.detect.law import check_cuts, check_random, whole
 
