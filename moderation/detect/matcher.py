@@ -165,6 +165,11 @@ class _Scan:
                 hold = min(settled, self.hold(begin))
         return found, hold
 
+    def occupied(self, at: int) -> int:
+        """How much of what is taken stands at a place and behind it."""
+        after = bisect_right(self.ends, at)
+        return self.ends[after] - at if after < len(self.ends) and self.starts[after] <= at else 0
+
     def free(self, start: int, end: int) -> bool:
         """Whether a stretch overlaps nothing that is taken."""
         after = bisect_right(self.ends, start)
@@ -250,7 +255,7 @@ class _Walk:
                 break
             if stop < len(scan.raw) and at >= first + self.one.reach:
                 continue
-            end = at - 1 + len(scan.raw[begins:ends].decode())
+            end = at - 1 + (ends - begins if scan.narrow else len(scan.raw[begins:ends].decode()))
             if best is not None and (at, -end, self.order) > best:
                 break
             self.found = self._judged(at, begins, ends)
@@ -264,7 +269,10 @@ class _Walk:
         """The match that begins at `start`, if it is a good one. `byte` is where the code point before it begins."""
         scan, one = self.scan, self.one
         self.step = 1
-        if not scan.leads(one, start):
+        if scan.ends and (step := scan.occupied(start)):
+            self.step = step
+            return None
+        if one.lead is not None and not scan.leads(one, start):
             return None
         byte += 1 if scan.narrow else len(scan.tail[self.place.char].encode())
         matched = scan.raw[byte:end].decode()

@@ -75,9 +75,9 @@ _WORDS = _find(
     r"|(?:my|our|your|his|her|their) (?:\w+ )?number|anrufen|rufnummer|appele[zr]|portable|llama(?:r|me)?)(?:\b|_|\d)"
     r"|电话|電話|手机|手機|座机|座機|传真|傳真|联系|聯繫|联络|聯絡|致电|致電|热线|熱線|拨打|撥打|来电|呼叫|打给|我的号码|我的號碼"
 )
-_OTHER = re.compile(
-    r"(?i)(?:(?<![a-z])(?:order|invoice|ticket|tracking|serial|reference|ref|receipt|parcel|version|isbn|issn|sku|timestamp)"
-    r"(?: ?(?:numbers?|no\.?|nr\.?|id|code))?|(?:订单|编|单|序列|流水|型|版本|货)号?码?|订单编号|时间戳)[ :#.=是为]{0,4}\Z"
+_OTHER = _find(
+    r"(?i)(?:\b(?:order|invoice|ticket|tracking|serial|reference|ref|receipt|parcel|version|isbn|issn|sku|timestamp)"
+    r"(?: ?(?:numbers?|no\.?|nr\.?|id|code))?|(?:订单|编|单|序列|流水|型|版本|货)号?码?|订单编号|时间戳)[ :#.=是为]{0,4}\z"
 )
 """What a number of another kind stands behind."""
 
@@ -132,9 +132,10 @@ def _digits(pattern: str) -> tuple[int, int]:
 class Plans:
     """Which bare digits are a number: of the regions that were asked for, or behind a + of any."""
 
-    def __init__(self, regions: Sequence[str]) -> None:
+    def __init__(self, regions: Sequence[str], library: Any = None) -> None:
         """Raises ValueError for a region without telephones."""
-        self._library: Any = importlib.import_module("phonenumbers")
+        self._library = importlib.import_module("phonenumbers") if library is None else library
+        self._known = frozenset(self._library.COUNTRY_CODE_TO_REGION_CODE)
         self._abroad: dict[int, Find] = {}
         self.codes = tuple(dict.fromkeys(self._code(region) for region in regions))
         plans = [plan for code in self.codes for plan in _plans(self._library, code)]
@@ -170,7 +171,7 @@ class Plans:
         """Country code first."""
         for width in (1, 2, 3):
             code = int(bare[:width])
-            if code in self._library.COUNTRY_CODE_TO_REGION_CODE:
+            if code in self._known:
                 if code not in self._abroad:
                     plans = _plans(self._library, code)
                     self._abroad[code] = _whole("|".join(f"(?:{code}(?:{plan.trunk})?(?:{plan.numbers}))" for plan in plans))
@@ -205,7 +206,7 @@ class Home:
         if not said and match.isdigit() and (self._bare is None or self._bare(match.encode(), 0, len(match))[0] < 0):
             # Bare digits are far more often something else.
             return None
-        if _NO_PHONE.match(match) or _OTHER.search(before):
+        if _NO_PHONE.match(match) or _OTHER(around, 0, len(around))[0] >= 0:
             return None
         for bare, end in _ends(match, after, 9):
             if bare.startswith("00"):

@@ -11,12 +11,14 @@ The only file that imports presidio, and only when an entity needs it, for that 
 from __future__ import annotations
 
 import importlib
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import re2
+
 from moderation.detect.matcher import Hit
+from moderation.detect.pattern import Find, finder, options
 from moderation.normalise import normalise
 from moderation.verdict import FULL_SCORE
 
@@ -31,10 +33,8 @@ _UNPROVEN = 500_000
 """The most for a number whose only proof is one check digit or letter, without a word of context."""
 
 # Entities that may have the same stretch share a run, so that the likeliest of them gets it.
-_NINE = (
-    r"\d{9}|\d{3}[ .\-]\d{2}[ .\-]\d{4}|\d{3}[ \-]\d{3}[ \-]\d{3}|\d{4}-\d{4}-\d|\d{5}-\d{4}|\d{3}-\d{6}"
-    r"|9\d{2} \d{6}|9\d{4} \d{4}"
-)
+_AMERICAN = r"\d{9}|\d{3}[ .\-]\d{2}[ .\-]\d{4}|\d{5}-\d{4}|\d{3}-\d{6}|9\d{2} \d{6}|9\d{4} \d{4}"
+_NINE = rf"{_AMERICAN}|\d{{3}}[ \-]\d{{3}}[ \-]\d{{3}}|\d{{4}}-\d{{4}}-\d"
 _TEN_OR_TWELVE = (
     r"\d{12}|\d{10}|\d{3}[ \-]?\d{3}[ \-]?\d{4}|[12]\d{3}[ \-]\d{3}[ \-]\d{3}|[2-6]\d{3} \d{5} \d|\d{4}[ :\-]\d{4}[ :\-]\d{4}"
     r"|\d{6}(?:\d\d)?[\-+]\d{4}"
@@ -61,7 +61,7 @@ _NAMES = {
     "SG_NRIC_FIN": "nric|fin", "CA_SIN": "sin|social insurance", "IN_VOTER": "voter id|epic",
 }  # fmt: skip
 """What numbers without a check digit are called."""
-_BETWEEN = r"(?: ?(?:card|id|identification|numbers?|num|no\.?|nr\.?|code|#)){0,2}[ ]?(?:is|was|are|[:=#\-]|是|为)?[ ]?[\"'(]?\Z"
+_BETWEEN = r"(?: ?(?:card|id|identification|numbers?|num|no\.?|nr\.?|code|#)){0,2}[ ]?(?:is|was|are|[:=#\-]|是|为)?[ ]?[\"'(]?\z"
 
 _ONE_CHECK = frozenset((
     "ES_NIF", "ES_NIE", "FI_PERSONAL_IDENTITY_CODE", "SG_UEN", "MEDICAL_LICENSE", "UK_NHS", "US_NPI", "ABA_ROUTING_NUMBER",
@@ -177,7 +177,7 @@ class _Entity:
         words = sorted(normalise(word).text.lower() for word in recognizer.context or ())
         self.context = _words(words)
         name = _NAMES.get(entity)
-        self.name = re.compile(rf"(?i)(?<![a-z])(?:{name}){_BETWEEN}") if name else None
+        self.name = _search(rf"(?:{name}){_BETWEEN}") if name else None
         self.capped = entity in _ONE_CHECK
 
     def judge(self, before: str, match: str) -> tuple[int, int] | None:
@@ -201,25 +201,35 @@ class _Entity:
         score = self._lifted(found[0], before)
         return (score, found[1]) if score >= _LEAST else None
 
-    def _spoken_of(self, before: str) -> bool:
-        named = self.name is not None and self.name.search(before) is not None
-        return named or (self.context is not None and self.context.search(before) is not None)
-
     def _lifted(self, score: int, before: str) -> int:
         if score == FULL_SCORE:
-            return min(score, _UNPROVEN) if self.capped and not self._spoken_of(before) else score
-        if self.name is not None and self.name.search(before) is not None:
-            score = max(score, _NAMED)
-        elif self.context is not None and self.context.search(before) is not None:
-            score = min(FULL_SCORE, max(score + _CONTEXT, _CONTEXT_LEAST))
-        return score
+            return _UNPROVEN if self.capped and not self._spoken_of(before) else score
+        if _says(self.name, before):
+            return max(score, _NAMED)
+        return min(FULL_SCORE, max(score + _CONTEXT, _CONTEXT_LEAST)) if _says(self.context, before) else score
+
+    def _spoken_of(self, before: str) -> bool:
+        return _says(self.name, before) or _says(self.context, before)
 
 
-def _words(words: list[str]) -> re.Pattern[str] | None:
-    if not words:
-        return None
+def _search(regex: str) -> Find:
+    return finder(re2.compile(rf"(?i)(?:^|[^a-z])(?:{regex})", options()))
+
+
+def _says(words: Find | None, before: str) -> bool:
+    raw = before.encode()
+    return words is not None and words(raw, 0, len(raw))[0] >= 0
+
+
+def _words(words: list[str]) -> Find | None:
     # What is short is too often the beginning of something else: nie in niece.
-    return re.compile("(?i)(?<![a-z])(?:" + "|".join(re.escape(w) + ("s?(?![a-z])" if len(w) <= 3 else "") for w in words) + ")")
+    ends = [r"s?(?:$|[^a-z])" if len(word) <= 3 else "" for word in words]
+    return _search("|".join(map("".join, zip(map(re2.escape, words), ends, strict=True)))) if words else None
+
+
+def narrowed(run: str, entities: Iterable[str]) -> str:
+    """The run that takes to find some of the entities that share it: tables are full of threes."""
+    return _AMERICAN if run == _NINE and {"US_SSN", "US_ITIN"}.issuperset(entities) else run
 
 
 def recognizer(entity: str) -> Any:
@@ -233,11 +243,12 @@ class Recognizers:
     """A check that hands a run to recognizers and takes the best answer that begins where the run begins."""
 
     def __init__(self, entities: Iterable[str], load: Callable[[str], Any] = recognizer) -> None:
-        self._entities = [_Entity(entity, load) for entity in entities]
+        self.entities = tuple(entities)
+        self._each = [_Entity(entity, load) for entity in self.entities]
 
     def __call__(self, before: str, match: str, after: str) -> Hit | None:
         best: Hit | None = None
-        for one in self._entities:
+        for one in self._each:
             found = one.judge(before, match)
             if found is not None and (best is None or found > (best.score, best.length)):
                 best = Hit(found[1], found[0], one.entity)
