@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 _USCC = "0123456789ABCDEFGHJKLMNPQRTUWXY"
@@ -88,6 +89,18 @@ def is_chinese_card(digits: str) -> bool:
 def is_payment_card(digits: str) -> bool:
     """A card of one of the large networks, whose issuer is not Chinese."""
     return len(digits) in _lengths(digits[:4]) and not digits.startswith(CHINESE_BINS) and luhn(digits)
+
+
+def begins_a_card(groups: Sequence[str]) -> bool:
+    """Whether the first of some groups of digits, or the first few together, are a card of any issuer."""
+    digits = "".join(groups)
+    lengths = range(16, 20) if digits.startswith(CHINESE_BINS) else _lengths(digits[:4])
+    count = 0
+    for group in groups:
+        count += len(group)
+        if count in lengths and luhn(digits[:count]):
+            return True
+    return False
 
 
 @lru_cache(maxsize=10_000)

@@ -41,12 +41,12 @@ def _whole(regex: str) -> Find:
 _ABROAD = r"[1-9](?:[ ().\-/]{0,3}\d){6,16}"
 """Behind a +."""
 _HOME = (
+    r"00[1-9]\d{7,13}|00[ \-]?[1-9]\d{0,2}[ \-]\(?0?\)?[1-9]\d{0,9}\)?(?:[ .\-/]\d{2,8}){0,5}",  # dialled from abroad
     r"\d{9,12}",
     r"(?:1[ .\-]?\(?)?[2-9]\d{2}\)?[ .\-/]{0,2}[2-9]\d{2}[ .\-]?\d{4}",  # North America
     r"0[1-9]\d{0,3}(?:\)[ .\-/]{0,3}|[ .\-/]{1,3})\d{3,8}(?:[ .\-]{1,2}\d{2,8}){0,3}",  # an area with its 0
     r"0[1-9](?:[ .\-]\d\d){4}",  # France
-    r"00[ \-]?[1-9](?:[ ().\-/]{0,2}\d){7,14}",
-    r"[48]00[ \-]\d{3,4}[ \-]?\d{3,4}",  # China, free or shared
+    r"[48]00(?:[ \-]\d{3,4}){2,5}|[48]00[ \-]\d{7}",  # China, free or shared
     r"[6-9]\d{4}[ \-]\d{5}",  # India
     r"[1-9]\d\)?[ \-]?9?\d{4}[ \-]\d{4}",  # Brazil
     r"1[ \-][78]\d\d[ \-]\d{3}[ \-]\d{3}",  # Israel
@@ -62,10 +62,12 @@ _NO_PHONE = re.compile(
 )
 """Addresses, dates and fractions."""
 _JOINED = re.compile(r"[0-9 ()/]*(?:[.\-][0-9()/.\-]*)?")
-_YEAR = re.compile(r"[ ](?:19|20)\d\d\Z")
 _LANDLINE = re.compile(r"0\d{2,3}-\d{3,4} ?\d{4}")
 """An area of China with a hyphen behind it."""
 _AREA = re.compile(r"0?[1-9]\d{1,4}\)")
+_SMALL = re.compile(r"(?:[0-9]{1,3}[ .\-/])*([0-9]{1,3})[ .\-/]")
+_BEHIND_SMALL = re.compile(r"(?:\A|[^0-9])[0-9]{1,3}[ .\-/]\Z")
+"""No number begins with two groups so small behind a third: that is a table of numbers, and one look does for a stretch of it."""
 _DIGITS = re.compile(r"[0-9]+")
 _NOT_DIGITS = re.compile(r"[^0-9]+")
 
@@ -158,6 +160,8 @@ class Plans:
         raw, count = bare.encode(), len(bare)
         if self._told(raw, 0, count)[0] == 0:
             return True
+        if bare[0] == "0":
+            return False
         for numbers, formats in self._partly:
             if numbers(raw, 0, count)[0] == 0:
                 for begin, least, most, free in formats:
@@ -201,6 +205,13 @@ class Home:
         last = before[-1:]
         if last and last in ".,-/_" and before[-2:-1].isdigit():
             return None
+        small = _SMALL.match(match)
+        skip = small.start(1) if small is not None else 0
+        if skip and _BEHIND_SMALL.search(before[-5:]):
+            return Hit(0, skip=skip)
+        return self._asked(before, match, after) or Hit(0, skip=max(1, skip))
+
+    def _asked(self, before: str, match: str, after: str) -> Hit | None:
         around = before.encode()
         said = _WORDS(around, 0, len(around))[0] >= 0
         if not said and match.isdigit() and (self._bare is None or self._bare(match.encode(), 0, len(match))[0] < 0):
@@ -235,13 +246,15 @@ def _ends(run: str, after: str, least: int) -> Iterator[tuple[str, int]]:
     joined_up: list[tuple[str, int]] = []
     early: list[tuple[str, int]] = []
     late: list[tuple[str, int]] = []
+    bare = ""
     for group in _DIGITS.finditer(run):
-        end = group.end()
+        begin, end = group.span()
         if end == len(run) and after.isascii() and after.isalnum():
             break
-        bare = _NOT_DIGITS.sub("", run[:end])
+        digits = group.group()
+        bare += digits
         if 7 <= len(bare) <= 17:
-            year = _YEAR.search(run, 0, end) is not None
+            year = len(digits) == 4 and digits.startswith(("19", "20")) and run[begin - 1] == " "
             (late if year else joined_up if end <= first < len(run) and len(bare) >= least else early).append((bare, end))
     yield from reversed(joined_up)
     yield from reversed(early)

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from moderation.detect.catalogue import CATALOGUE
+from moderation.detect.patterns import Patterns
 from moderation.detect.pii import ENTITIES, OURS, PHONE, Pii, why_not
 from moderation.detect.recognizers import THEIRS
 from moderation.normalise import normalise
@@ -171,6 +173,16 @@ def test_a_telephone_number_hides_nothing_stronger(ours: Pii, text: str, found: 
 ])  # fmt: skip
 def test_cards_in_small_groups(ours: Pii, text: str, found: bool, note: str) -> None:
     assert bool(check_cuts(ours, text)) is found, note
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(["4111111111111111", "6222021234567890128", "378282246310005", "5555555555554444", "6011111111111117"]), st.data())
+def test_cards_in_large_groups_are_those_of_the_catalogue(ours: Pii, digits: str, data: st.DataObject) -> None:
+    text = "".join(("" if at % 4 or not at else data.draw(st.sampled_from(["", " ", "-"]))) + char for at, char in enumerate(digits))
+    text += data.draw(st.sampled_from(["", " 12", "-1234", "7", "x"]))
+    cards = [pattern for pattern in CATALOGUE if pattern.entity in ("CREDIT_CARD", "CN_BANK_CARD")]
+    theirs = Patterns("cards", cards, ["personal_data"] * len(cards))
+    assert [f.span for f in whole(ours, text) if f.entity in ("CREDIT_CARD", "CN_BANK_CARD")] == [f.span for f in whole(theirs, text)]
 
 
 def test_regions() -> None:
