@@ -148,6 +148,20 @@ def test_what_is_weak_gives_way(text: str, said: list[tuple[str, str]], note: st
     assert spans(check_cuts(both, text), text) == said, note
 
 
+@pytest.mark.parametrize(("strong", "weak", "text", "said", "note"), [
+    ("2abcdef", "12", "12abcdef", [("s", "2abcdef")], "the strong one is long half written when the weak one is whole"),
+    ("2abcdef", "12", "12abcxyz", [("w", "12")], "and then it is none"),
+    ("ab", "bc{1,9}x", "abccccx", [("s", "ab")], "the weak one may begin within a strong one that is whole"),
+    ("ab", "bc{1,9}x", "abccccy", [("s", "ab")], "and then it is none, too"),
+    ("abc|cd", "cde{1,5}f", "abcdeeef", [("s", "abc")], "the strong ones among themselves do not mind the weak one"),
+])  # fmt: skip
+def test_a_cut_between_strong_and_weak(strong: str, weak: str, text: str, said: list[tuple[str, str]], note: str) -> None:
+    both = detector(Pattern("s", None, strong), Pattern("w", None, weak, weak=True))
+    for padded in (text, f"{text} and more", f"{text}{text}"):
+        found = spans(check_cuts(both, padded), padded)
+        assert found[: len(said)] == said, note
+
+
 def test_weak_or_not_is_part_of_the_version() -> None:
     one = Pattern("x", None, "a")
     versions = {detector(*many).version for many in [(one,), (replace(one, weak=True),), (one, replace(one, weak=True))]}

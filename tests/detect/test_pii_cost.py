@@ -89,6 +89,11 @@ def test_small_numbers_are_nearly_free(contact: Counted, national: Counted, unit
     assert national.per_hundred(long(unit)) <= 6
 
 
+@pytest.mark.parametrize("unit", ["011 ", "12 0", "400 ", "01 ", "415 555 "])
+def test_a_stretch_of_small_groups_takes_one_look(contact: Counted, unit: str) -> None:
+    assert contact.per_hundred(long(unit)) <= 16
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.text("0123456789 -./()+:A", min_size=1, max_size=12))
 def test_few_checks_for_whatever_is_repeated(contact: Counted, national: Counted, unit: str) -> None:
