@@ -35,7 +35,7 @@ ADAPTERS = ("audit", "detect.run", "detect.pii", "upstream", "metrics")
 OWNERS: dict[str, tuple[str, ...]] = {
     "fastapi": ("server", "desk"), "starlette": ("server", "desk"), "uvicorn": ("server", "cli"), "uvloop": ("server", "cli"),
     "aiohttp": ("upstream",), "yaml": ("policy.load",), "sqlite3": ("audit.index",), "prometheus_client": ("metrics",),
-    "presidio_analyzer": ("detect.pii",), "ahocorasick": ("detect.words",), "re2": ("detect",), "cryptography": ("audit",),
+    "presidio_analyzer": ("detect.recognizers",), "ahocorasick": ("detect.words",), "re2": ("detect",), "cryptography": ("audit",),
     "onnxruntime": ("detect.classifier",), "transformers": ("detect.classifier",), "torch": ("detect.classifier",),
     "redis": ("fleet",),
 }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
+
 _USCC = "0123456789ABCDEFGHJKLMNPQRTUWXY"
 _PROVINCE_CODES = (
     "11 12 13 14 15 21 22 23 31 32 33 34 35 36 37 41 42 43 44 45 46 50 51 52 53 54 61 62 63 64 65 71 81 82 83"
@@ -85,7 +88,25 @@ def is_chinese_card(digits: str) -> bool:
 
 def is_payment_card(digits: str) -> bool:
     """A card of one of the large networks, whose issuer is not Chinese."""
-    return not digits.startswith(CHINESE_BINS) and _network(digits, len(digits)) and luhn(digits)
+    return len(digits) in _lengths(digits[:4]) and not digits.startswith(CHINESE_BINS) and luhn(digits)
+
+
+def begins_a_card(groups: Sequence[str]) -> bool:
+    """Whether the first of some groups of digits, or the first few together, are a card of any issuer."""
+    digits = "".join(groups)
+    lengths = range(16, 20) if digits.startswith(CHINESE_BINS) else _lengths(digits[:4])
+    count = 0
+    for group in groups:
+        count += len(group)
+        if count in lengths and luhn(digits[:count]):
+            return True
+    return False
+
+
+@lru_cache(maxsize=10_000)
+def _lengths(first: str) -> frozenset[int]:
+    """How many digits a card may have, by its first four: most numbers are told apart by that alone."""
+    return frozenset(length for length in range(13, 20) if _network(first, length))
 
 
 def _network(digits: str, length: int) -> bool:

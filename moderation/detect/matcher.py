@@ -10,130 +10,15 @@ Works on UTF-8 bytes, because RE2 does. Knows nothing of what the patterns mean:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from bisect import bisect_right
+from collections.abc import Sequence
 
 import re2
 
 from moderation import normalise
-from moderation.detect import regex, syntax
-from moderation.verdict import FULL_SCORE
+from moderation.detect.pattern import MOST_REACH, WINDOW, Compiled, Find, Hit, Match, Pattern, finder, options
 
-WINDOW = 64
-"""Code points before a match that its `check` and its `lead` may read."""
-MOST_REACH = 16_384
-_MEMORY = 256 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """What a check says of a match: how much of it counts, and for how much."""
-
-    length: int
-    score: int = FULL_SCORE
-    entity: str | None = None
-    """In place of the pattern's own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pattern:
-    """One thing to look for in normalised text."""
-
-    name: str
-    entity: str | None
-    regex: str
-    description: str = ""
-    not_before: str = ""
-    """What must not stand before a match: the inside of an ASCII character class."""
-    not_after: str = ""
-    check: Callable[[str, str, str], Hit | None] | None = None
-    """Given up to WINDOW code points before, the match, and the next code point or nothing: checksums, context."""
-    lead: str | None = None
-    """An expression (at most WINDOW long) that must end where the match begins, and is no part of it."""
-    reach: int | None = None
-    """The longest match, for an expression without an end: only so much of the text is shown to it."""
-    must: tuple[str, ...] = ()
-    must_not: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    start: int
-    end: int
-    pattern: Pattern
-    hit: Hit
-
-
-def _options(longest: bool = False) -> re2.Options:
-    options = re2.Options()
-    options.max_mem = _MEMORY
-    options.log_errors = False
-    options.longest_match = longest
-    options.never_capture = True
-    return options
-
-
-def members(inside: str) -> frozenset[str]:
-    """The ASCII characters of a class."""
-    if not inside:
-        return frozenset()
-    compiled = re2.compile(f"[{inside}]", _options())
-    return frozenset(chr(code) for code in range(128) if compiled.fullmatch(chr(code)))
-
-
-class Compiled:
-    """One pattern made ready. Raises regex.BadRegex."""
-
-    def __init__(self, pattern: Pattern) -> None:
-        self.pattern = pattern
-        node = regex.parse(pattern.regex)
-        if syntax.can_be_empty(node):
-            raise regex.BadRegex("it matches the empty text, so it would match everywhere", 0)
-        length = syntax.longest(node)
-        reach = pattern.reach if pattern.reach is not None else length
-        if reach is None:
-            raise regex.BadRegex("a match has no longest length; state `reach`, the most code points it may have", 0)
-        if not 0 < reach <= MOST_REACH:
-            raise regex.BadRegex(f"a match may have at most {MOST_REACH} code points", 0)
-        self.reach = reach
-        self.capped = length is None or length > reach
-        self.before = f"[^{pattern.not_before}]" if pattern.not_before else "(?s:.)"
-        self.after = members(pattern.not_after)
-        self.body = syntax.source(node)
-        self.closure = syntax.closure(node)
-        self.opening = syntax.opening(node)
-        try:
-            self.match = re2.compile(self.body, _options())
-            self.search = _find(re2.compile(f"{self.before}(?:{self.body})", _options()))
-        except re2.error as error:
-            raise regex.BadRegex(f"RE2 refuses it: {_words(error)}", 0) from None
-        self.lead = re2.compile(f"(?:{syntax.source(regex.parse(pattern.lead))})\\z", _options()) if pattern.lead else None
-
-    @cached_property
-    def pending(self) -> Find:
-        return _find(re2.compile(f"{self.before}(?:{self.closure})\\z", _options(longest=True)))
-
-
-def _words(error: re2.error) -> str:
-    reason = error.args[0] if error.args else ""
-    return reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
-
-
-Find = Callable[[bytes, int, int], tuple[int, int]]
-"""Where the first match of an expression in raw[begin:end] is; (-1, -1) where there is none."""
-
-
-def _find(compiled: re2._Regexp) -> Find:
-    """A search without the wrapper's match object, which would take longer than the search on a chunk of a stream."""
-    inner = compiled._regexp.Match
-    anchor = re2._Anchor.UNANCHORED
-
-    def find(raw: bytes, begin: int, end: int) -> tuple[int, int]:
-        span: tuple[int, int] = inner(anchor, raw, begin, end)[0]
-        return span
-
-    return find
+__all__ = ["MOST_REACH", "WINDOW", "Compiled", "Hit", "Match", "Matcher", "Pattern"]
 
 
 class _Place:
@@ -183,7 +68,7 @@ class Matcher:
         # What a led match begins with, behind its lead: few texts hold that, and very many hold a lead.
         self._led_any = _union([(f"(?:{one.pattern.lead})", one.opening) for one in self._led])
         self._led_grow = _union([(f"(?:{one.pattern.lead})", f"(?:{one.opening})|(?:{one.closure})\\z") for one in self._led])
-        self._set = re2.Set.SearchSet(_options())
+        self._set = re2.Set.SearchSet(options())
         for one in self._all:
             self._set.Add(f"{one.before}(?:{one.body})")
         if self._all:
@@ -191,10 +76,18 @@ class Matcher:
         spelt = "\n".join(repr((_spell(one.pattern), one.reach)) for one in self._all)
         self.version = hashlib.sha256(f"matcher 1\n{normalise.VERSION}\n{spelt}".encode()).hexdigest()
 
-    def scan(self, text: str, start: int, final: bool) -> tuple[list[Match], int]:
-        """Matches that begin at or after `start` and are settled, in order; and the hold (detect/api.py)."""
+    def scan(
+        self, text: str, start: int, final: bool, taken: Sequence[Match] = (), settled: int | None = None
+    ) -> tuple[list[Match], int]:
+        """Matches that begin at or after `start` and are settled, in order; and the hold (detect/api.py).
+
+        What overlaps one of `taken` (in order, apart from each other) is no match. Those are known as far as they begin before
+        `settled`; the hold does not go farther, and none of the matches told does.
+        """
         hold = self.quiet(text, start, final)
-        return _Scan(self, text, start, final).run(final) if hold is None else ([], hold)
+        if hold is None:
+            return _Scan(self, text, start, final, taken).run(final, len(text) if settled is None else settled)
+        return [], hold if settled is None else min(hold, settled)
 
     def quiet(self, text: str, start: int, final: bool) -> int | None:
         """The hold where one search tells that there is no match before it; None where it takes a closer look."""
@@ -233,9 +126,11 @@ def _tail(text: str, start: int) -> str:
 class _Scan:
     """The slow way: candidates of each pattern that hits, merged from left to right."""
 
-    def __init__(self, matcher: Matcher, text: str, start: int, final: bool) -> None:
+    def __init__(self, matcher: Matcher, text: str, start: int, final: bool, taken: Sequence[Match]) -> None:
         self.matcher = matcher
         self.text = text
+        self.starts = [one.start for one in taken]
+        self.ends = [one.end for one in taken]
         self.tail = tail = _tail(text, start)
         self.raw = raw = tail.encode()
         self.base = start - 1
@@ -246,11 +141,10 @@ class _Scan:
         self.hits = [matcher._all[i] for i in sorted(hits) if led or matcher._all[i].lead is None]
         self.led = matcher._led if led else []
 
-    def run(self, final: bool) -> tuple[list[Match], int]:
-        length = len(self.text)
+    def run(self, final: bool, settled: int) -> tuple[list[Match], int]:
         found: list[Match] = []
         begin = self.start
-        hold = length if final else self.hold(begin)
+        hold = settled if final else min(settled, self.hold(begin))
         walks = [_Walk(self, one, order) for order, one in enumerate(self.hits)]
         while walks:
             best: tuple[tuple[int, int, int], Match] | None = None
@@ -262,11 +156,24 @@ class _Scan:
                         best = rank, match
             if best is None:
                 break
+            if best[1].end > settled:
+                # What it may have to give way to is not known yet.
+                return found, best[1].start
             found.append(best[1])
             begin = best[1].end
             if begin > hold:
-                hold = self.hold(begin)
+                hold = min(settled, self.hold(begin))
         return found, hold
+
+    def occupied(self, at: int) -> int:
+        """How much of what is taken stands at a place and behind it."""
+        after = bisect_right(self.ends, at)
+        return self.ends[after] - at if after < len(self.ends) and self.starts[after] <= at else 0
+
+    def free(self, start: int, end: int) -> bool:
+        """Whether a stretch overlaps nothing that is taken."""
+        after = bisect_right(self.ends, start)
+        return after == len(self.ends) or self.starts[after] >= end
 
     def hold(self, begin: int) -> int:
         """The first pending place at or after `begin`."""
@@ -306,7 +213,7 @@ class _Scan:
 class _Walk:
     """One pattern's candidates, from left to right."""
 
-    __slots__ = ("at", "found", "one", "order", "place", "scan")
+    __slots__ = ("at", "found", "one", "order", "place", "scan", "step")
 
     def __init__(self, scan: _Scan, one: Compiled, order: int) -> None:
         self.scan = scan
@@ -315,6 +222,7 @@ class _Walk:
         self.place = _Place(scan.raw, scan.narrow)
         self.at = scan.start
         self.found: Match | None = None
+        self.step = 1
 
     def next(self, begin: int, limit: int, best: tuple[int, int, int] | None) -> Match | None:
         """The first match that begins at or after `begin` and before `limit`; both only ever grow.
@@ -347,11 +255,11 @@ class _Walk:
                 break
             if stop < len(scan.raw) and at >= first + self.one.reach:
                 continue
-            end = at - 1 + len(scan.raw[begins:ends].decode())
+            end = at - 1 + (ends - begins if scan.narrow else len(scan.raw[begins:ends].decode()))
             if best is not None and (at, -end, self.order) > best:
                 break
             self.found = self._judged(at, begins, ends)
-            at += 1
+            at += self.step
             if self.found is not None:
                 break
         self.at = at
@@ -360,7 +268,11 @@ class _Walk:
     def _judged(self, start: int, byte: int, end: int) -> Match | None:
         """The match that begins at `start`, if it is a good one. `byte` is where the code point before it begins."""
         scan, one = self.scan, self.one
-        if not scan.leads(one, start):
+        self.step = 1
+        if scan.ends and (step := scan.occupied(start)):
+            self.step = step
+            return None
+        if one.lead is not None and not scan.leads(one, start):
             return None
         byte += 1 if scan.narrow else len(scan.tail[self.place.char].encode())
         matched = scan.raw[byte:end].decode()
@@ -374,9 +286,14 @@ class _Walk:
         if pattern.check is not None:
             stop = start + len(matched)
             hit = pattern.check(text[max(0, start - WINDOW) : start], matched, text[stop : stop + 1])
-        if hit is None or not hit.length:
+        if hit is None:
+            return None
+        if not hit.length:
+            self.step = max(1, hit.skip)
             return None
         stop = start + hit.length
+        if scan.ends and not scan.free(start, stop):
+            return None
         if one.after and text[stop : stop + 1] in one.after and stop < len(text):
             return None
         return Match(start, stop, pattern, hit)
@@ -390,10 +307,13 @@ def _union(parts: Sequence[tuple[str, str]]) -> Find | None:
     for before, body in parts:
         grouped.setdefault(before, []).append(f"(?:{body})")
     every = "|".join(f"{before}(?:{'|'.join(bodies)})" for before, bodies in grouped.items())
-    return _find(re2.compile(every, _options(longest=True)))
+    return finder(re2.compile(every, options(longest=True)))
 
 
 def _spell(pattern: Pattern) -> tuple[str | None, ...]:
     """All that its findings depend on; checks are code, and go with the version in the hash."""
     check = getattr(pattern.check, "__qualname__", type(pattern.check).__qualname__)
-    return (pattern.name, pattern.entity, pattern.regex, pattern.not_before, pattern.not_after, check, pattern.lead)
+    return (
+        pattern.name, pattern.entity, pattern.regex, pattern.not_before, pattern.not_after, check, pattern.lead,
+        pattern.behind_one_of, str(pattern.weak),
+    )  # fmt: skip

@@ -1,34 +1,22 @@
-"""The detector of kind `pii`: personal data by entity. Ours come from the catalogue, the rest from presidio's recognizers.
+"""The detector of kind `pii`: personal data by entity.
 
-A presidio recognizer never sees the text, for what it finds may depend on far more than a bounded stretch. It is handed one
-closed run at a time (a number, a token with a digit in it) that the matcher cut out by a rule of the text alone; so a cut
-changes nothing, and Chinese around a value hides nothing. Words of context are looked for in the stretch before the run.
-
-The only file that imports presidio and phonenumbers, and only when an entity needs them: presidio takes a second and more.
+Ours come from the catalogue, telephone numbers from phone.py, the rest from presidio's recognizers. Telephone numbers give way to
+all others.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import importlib.metadata
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-import re2
-
+from moderation.detect import checksums, phone
 from moderation.detect.catalogue import CATALOGUE
 from moderation.detect.matcher import Hit, Pattern
 from moderation.detect.patterns import Patterns
-from moderation.verdict import FULL_SCORE
-
-_LEAST = 300_000
-"""What presidio itself holds for less likely than this is not told."""
-_CONTEXT = 350_000
-"""What a word of context adds, as presidio's enhancer does it."""
-_CONTEXT_LEAST = 400_000
+from moderation.detect.recognizers import THEIRS, WIDE, Recognizers, narrowed
 
 OURS: dict[str, str] = {
     "EMAIL_ADDRESS": "any", "CREDIT_CARD": "any", "IBAN_CODE": "any", "IP_ADDRESS": "any", "MAC_ADDRESS": "any",
@@ -36,104 +24,8 @@ OURS: dict[str, str] = {
 }  # fmt: skip
 """Entities of the catalogue that are personal data, each with its region."""
 
-PHONE = "PHONE_NUMBER"
-_PHONE_REGIONS = ("US", "GB", "DE", "FR", "IL", "IN", "CA", "BR", "CN")
-"""presidio's default regions, and China for its landlines."""
-
-_NUMBER = r"\d(?:[ .:\-]?\d){6,19}"
-_TOKEN = r"[A-Za-z]{0,6}\d(?:[.\-+]?[A-Za-z0-9]){4,62}"
-_NINO = r"[A-Za-z]{2} ?\d{2} ?\d{2} ?\d{2} ?[A-Da-d]"
-_PHONE = r"\d(?:[ ().\-/]{0,3}\d){6,18}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """Where presidio has an entity, and which runs may be one."""
-
-    region: str
-    module: str
-    name: str
-    run: str
-
-
-def _country(region: str, folder: str, *rows: tuple[str, str, str, str]) -> dict[str, _Source]:
-    return {entity: _Source(region, f"country_specific.{folder}.{file}", name, run) for entity, file, name, run in rows}
-
-
-THEIRS: dict[str, _Source] = {
-    "CRYPTO": _Source("any", "generic.crypto_recognizer", "CryptoRecognizer", _TOKEN),
-    **_country(
-        "us", "us",
-        ("US_SSN", "us_ssn_recognizer", "UsSsnRecognizer", _NUMBER),
-        ("US_ITIN", "us_itin_recognizer", "UsItinRecognizer", _NUMBER),
-        ("US_PASSPORT", "us_passport_recognizer", "UsPassportRecognizer", _TOKEN),
-        ("US_BANK_NUMBER", "us_bank_recognizer", "UsBankRecognizer", _NUMBER),
-        ("US_DRIVER_LICENSE", "us_driver_license_recognizer", "UsLicenseRecognizer", _TOKEN),
-        ("US_NPI", "us_npi_recognizer", "UsNpiRecognizer", _NUMBER),
-        ("US_MBI", "us_mbi_recognizer", "UsMbiRecognizer", _TOKEN),
-        ("ABA_ROUTING_NUMBER", "aba_routing_recognizer", "AbaRoutingRecognizer", _NUMBER),
-        ("MEDICAL_LICENSE", "medical_license_recognizer", "MedicalLicenseRecognizer", _TOKEN),
-    ),
-    **_country(
-        "uk", "uk",
-        ("UK_NHS", "uk_nhs_recognizer", "NhsRecognizer", _NUMBER),
-        ("UK_NINO", "uk_nino_recognizer", "UkNinoRecognizer", _NINO),
-        ("UK_DRIVING_LICENCE", "uk_driving_licence_recognizer", "UkDrivingLicenceRecognizer", _TOKEN),
-        ("UK_PASSPORT", "uk_passport_recognizer", "UkPassportRecognizer", _TOKEN),
-    ),
-    **_country(
-        "au", "australia",
-        ("AU_ABN", "au_abn_recognizer", "AuAbnRecognizer", _NUMBER),
-        ("AU_ACN", "au_acn_recognizer", "AuAcnRecognizer", _NUMBER),
-        ("AU_TFN", "au_tfn_recognizer", "AuTfnRecognizer", _NUMBER),
-        ("AU_MEDICARE", "au_medicare_recognizer", "AuMedicareRecognizer", _NUMBER),
-    ),
-    **_country("ca", "canada", ("CA_SIN", "ca_sin_recognizer", "CaSinRecognizer", _NUMBER)),
-    **_country(
-        "in", "india",
-        ("IN_AADHAAR", "in_aadhaar_recognizer", "InAadhaarRecognizer", _NUMBER),
-        ("IN_PAN", "in_pan_recognizer", "InPanRecognizer", _TOKEN),
-        ("IN_GSTIN", "in_gstin_recognizer", "InGstinRecognizer", _TOKEN),
-        ("IN_VOTER", "in_voter_recognizer", "InVoterRecognizer", _TOKEN),
-        ("IN_PASSPORT", "in_passport_recognizer", "InPassportRecognizer", _TOKEN),
-    ),
-    **_country(
-        "sg", "singapore",
-        ("SG_NRIC_FIN", "sg_fin_recognizer", "SgFinRecognizer", _TOKEN),
-        ("SG_UEN", "sg_uen_recognizer", "SgUenRecognizer", _TOKEN),
-    ),
-    **_country(
-        "it", "italy",
-        ("IT_FISCAL_CODE", "it_fiscal_code_recognizer", "ItFiscalCodeRecognizer", _TOKEN),
-        ("IT_VAT_CODE", "it_vat_code", "ItVatCodeRecognizer", _NUMBER),
-    ),
-    **_country("pl", "poland", ("PL_PESEL", "pl_pesel_recognizer", "PlPeselRecognizer", _NUMBER)),
-    **_country(
-        "es", "spain",
-        ("ES_NIF", "es_nif_recognizer", "EsNifRecognizer", _TOKEN),
-        ("ES_NIE", "es_nie_recognizer", "EsNieRecognizer", _TOKEN),
-    ),
-    **_country(
-        "fi", "finland",
-        ("FI_PERSONAL_IDENTITY_CODE", "fi_personal_identity_code_recognizer", "FiPersonalIdentityCodeRecognizer", _TOKEN),
-    ),
-    **_country(
-        "kr", "korea",
-        ("KR_RRN", "kr_rrn_recognizer", "KrRrnRecognizer", _NUMBER),
-        ("KR_FRN", "kr_frn_recognizer", "KrFrnRecognizer", _NUMBER),
-    ),
-    **_country("th", "thai", ("TH_TNIN", "th_tnin_recognizer", "ThTninRecognizer", _NUMBER)),
-    **_country(
-        "de", "germany",
-        ("DE_TAX_ID", "de_tax_id_recognizer", "DeTaxIdRecognizer", _NUMBER),
-        ("DE_ID_CARD", "de_id_card_recognizer", "DeIdCardRecognizer", _TOKEN),
-        ("DE_SOCIAL_SECURITY", "de_social_security_recognizer", "DeSocialSecurityRecognizer", _TOKEN),
-    ),
-    **_country("se", "sweden", ("SE_PERSONNUMMER", "se_personnummer_recognizer", "SePersonnummerRecognizer", _NUMBER)),
-    **_country("tr", "turkey", ("TR_NATIONAL_ID", "tr_national_id_recognizer", "TrNationalIdRecognizer", _NUMBER)),
-    **_country("za", "south_africa", ("ZA_ID_NUMBER", "za_id_number_recognizer", "ZaIdNumberRecognizer", _NUMBER)),
-}  # fmt: skip
-"""Entities that only presidio has."""
+PHONE = phone.ENTITY
+_CARDS = ("CREDIT_CARD", "CN_BANK_CARD")
 
 ENTITIES: dict[str, str] = {**OURS, PHONE: "any", **{entity: source.region for entity, source in THEIRS.items()}}
 """Every entity that can be asked for, with its region."""
@@ -150,108 +42,6 @@ def why_not(entity: str) -> str | None:
     return f"{entity} is not an entity of this version"
 
 
-class _Presidio:
-    """A check that hands a run to recognizers and takes the best answer that begins where the run begins."""
-
-    def __init__(self, entities: Iterable[str]) -> None:
-        self._recognizers: list[tuple[str, Any, Any, re.Pattern[str] | None]] = []
-        engine: Any = importlib.import_module("regex")
-        for entity in entities:
-            source = THEIRS[entity]
-            module = importlib.import_module(f"presidio_analyzer.predefined_recognizers.{source.module}")
-            recognizer = getattr(module, source.name)()
-            words = sorted(map(str.lower, recognizer.context or ()))
-            context = re.compile(r"(?i)(?<![a-z])(?:" + "|".join(map(re.escape, words)) + ")") if words else None
-            # A recognizer takes its time even where its expressions do not match; so they are tried first.
-            shapes = [engine.compile(pattern.regex, recognizer.global_regex_flags) for pattern in recognizer.patterns]
-            self._recognizers.append((entity, recognizer, shapes, context))
-
-    def __call__(self, before: str, match: str, after: str) -> Hit | None:
-        best: Hit | None = None
-        for entity, recognizer, shapes, context in self._recognizers:
-            if not any(shape.match(match) for shape in shapes):
-                continue
-            for result in recognizer.analyze(match, [entity], None):
-                if result.start or not match[result.end - 1].isalnum():
-                    continue
-                score = round(result.score * FULL_SCORE)
-                if score < FULL_SCORE and context is not None and context.search(before):
-                    score = min(FULL_SCORE, max(score + _CONTEXT, _CONTEXT_LEAST))
-                if score >= _LEAST and (best is None or (score, result.end) > (best.score, best.length)):
-                    best = Hit(result.end, score, entity)
-        return best
-
-
-_NO_PHONE = re.compile(
-    r"\d{1,3}(?:\.\d{1,3}){3}\Z|\d{4}([-/.])\d{1,2}\1\d{1,2}(?:\D|\Z)|\d{1,2}([-/.])\d{1,2}\2\d{4}(?:\D|\Z)|\d{1,2}\.\d{5,}(?:\D|\Z)"
-)
-"""Addresses, dates and fractions."""
-_JOINED = re.compile(r"[0-9 ()/]*(?:[.\-][0-9()/.\-]*)?")
-_PHONE_WORDS = re.compile(r"(?i)phone|tel\b|tel[:.]|mobile|cell|call|fax|电话|手机|联系方式|致电|座机|热线|传真|whatsapp")
-
-
-class _Phone:
-    """A check by phonenumbers, as presidio's recognizer uses it, for one run that begins with a digit.
-
-    Asking phonenumbers takes tens of microseconds a region, so its own metadata first tell which regions can be meant.
-    """
-
-    def __init__(self, regions: Sequence[str]) -> None:
-        self._library: Any = importlib.import_module("phonenumbers")
-        self._shapes = [(region, _compiled(self._shape(region))) for region in regions]
-        self._any = _compiled("|".join(self._shape(region) for region in regions))
-        self._north_american = _compiled(r"1?[2-9]\d{2}[2-9]\d{6}") if "US" in regions or "CA" in regions else None
-
-    def _shape(self, region: str) -> str:
-        """What the bare digits of a region's numbers look like."""
-        known = self._library.PhoneMetadata.metadata_for_region(region)
-        if known is None:
-            raise ValueError(f"{region} is not a region with phone numbers; write two letters, as in us or cn")
-        prefix = known.national_prefix_for_parsing or known.national_prefix or ""
-        return f"(?:{known.country_code})?(?:{prefix})?(?:{known.general_desc.national_number_pattern})"
-
-    def __call__(self, before: str, match: str, after: str) -> Hit | None:
-        if (before[-1:] in (".", ",") and before[-2:-1].isdigit()) or _NO_PHONE.match(match):
-            return None
-        prefixes = _prefixes(match)
-        if before.endswith("+"):
-            valid = (end for _, end in prefixes if self._length(f"+{match[:end]}", None) == end + 1)
-            return next((Hit(end) for end in valid), None)
-        context = _PHONE_WORDS.search(before) is not None
-        if match.isdigit() and not context and (self._north_american is None or not self._north_american.fullmatch(match)):
-            # Bare digits are far more often something else.
-            return None
-        sign = "(" if before.endswith("(") else ""
-        for bare, end in prefixes:
-            if self._any.fullmatch(bare):
-                for region, shape in self._shapes:
-                    if shape.fullmatch(bare) and self._length(sign + match[:end], region) == end + len(sign):
-                        return Hit(end, 750_000 if context else 400_000)
-        return None
-
-    def _length(self, run: str, region: str | None) -> int:
-        """How much of a run is a valid number, from its beginning; 0 for nothing."""
-        for found in self._library.PhoneNumberMatcher(run, region, leniency=1):
-            begin, end = found.start, found.end
-            return int(end) if begin == 0 or (begin == 1 and run[0] == "(") else 0
-        return 0
-
-
-def _compiled(regex: str) -> re2._Regexp:
-    return re2.compile(regex)
-
-
-def _prefixes(run: str) -> list[tuple[str, int]]:
-    """What of a run may be one number, longest first: bare digits and end.
-
-    It ends where a group of digits does; and at the first space behind a hyphen or a point, for what follows there is
-    something else: 415-555-2671 2024.
-    """
-    joined = _JOINED.match(run)
-    ends = [group.end() for group in re.finditer(r"[0-9]+", joined.group() if joined is not None else run)]
-    return [(bare, end) for end in reversed(ends) if 7 <= len(bare := re.sub(r"[^0-9]", "", run[:end])) <= 17]
-
-
 class Pii(Patterns):
     """A local detector (detect/api.py) of personal data."""
 
@@ -261,19 +51,22 @@ class Pii(Patterns):
             if (wrong := why_not(entity)) is not None:
                 raise ValueError(wrong)
         wanted = [e for e in ENTITIES if e in entities and (not regions or ENTITIES[e] in ("any", *regions))]
-        patterns = [pattern for pattern in CATALOGUE if pattern.entity in wanted and pattern.entity in OURS]
+        patterns = [
+            replace(pattern, check=_alone(pattern.check)) if pattern.entity in _CARDS and pattern.check is not None else pattern
+            for pattern in CATALOGUE if pattern.entity in wanted and pattern.entity in OURS
+        ]  # fmt: skip
         versions: list[str] = []
         by_run: dict[str, list[str]] = {}
         for entity in wanted:
             if entity in THEIRS:
                 by_run.setdefault(THEIRS[entity].run, []).append(entity)
-        for run, group in by_run.items():
-            patterns.append(_run("presidio", group[0], run, _Presidio(group)))
+        for run, group in sorted(by_run.items(), key=lambda item: item[0] in WIDE):
+            patterns.append(_run("presidio", group[0], narrowed(run, group), Recognizers(group)))
             versions.append(f"presidio {importlib.metadata.version('presidio-analyzer')} {' '.join(group)}")
         if PHONE in wanted:
             named = tuple(region.upper() for region in regions if region != "any")
-            chosen = tuple("GB" if region == "UK" else region for region in named) or _PHONE_REGIONS
-            patterns.append(_run("phone_number", PHONE, _PHONE, _Phone(chosen)))
+            chosen = tuple("GB" if region == "UK" else region for region in named) or phone.REGIONS
+            patterns.extend(phone.patterns(chosen))
             versions.append(f"phonenumbers {importlib.metadata.version('phonenumbers')} {' '.join(chosen)}")
         super().__init__(id, patterns, [category] * len(patterns))
         self._version = hashlib.sha256("\n".join((super().version, *versions)).encode()).hexdigest()
@@ -281,6 +74,28 @@ class Pii(Patterns):
     @property
     def version(self) -> str:
         return self._version
+
+
+_SMALL = re.compile(r"(?:[0-9]{1,3}[ \-])+")
+_BEHIND_SMALL = re.compile(r"(?:\A|[^0-9])[0-9]{1,3}[ \-]\Z")
+
+
+def _alone(check: Callable[[str, str, str], Hit | None]) -> Callable[[str, str, str], Hit | None]:
+    """A card may be spelt out in ones, twos or threes, but then by itself: none begins with such a group behind another one.
+
+    In a table of small numbers a tenth of all places pass Luhn. So it takes one check for a long stretch of it, too. And most
+    numbers are told by their groups alone, before the check is asked.
+    """
+
+    def checked(before: str, match: str, after: str) -> Hit | None:
+        small = _SMALL.match(match)
+        hit: Hit | None = None
+        groups = match.replace("-", " ").split(" ")
+        if checksums.begins_a_card(groups) and (small is None or not _BEHIND_SMALL.search(before[-5:])):
+            hit = check(before, match, after)
+        return Hit(0, skip=small.end()) if hit is None and small is not None else hit
+
+    return checked
 
 
 def _run(name: str, entity: str, regex: str, check: Callable[[str, str, str], Hit | None]) -> Pattern:

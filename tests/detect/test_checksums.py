@@ -56,3 +56,16 @@ def test_any_text_has_an_answer(text: str) -> None:
 @given(st.text(alphabet="0123456789", min_size=1, max_size=25))
 def test_any_digits_have_an_answer(digits: str) -> None:
     assert not (c.is_payment_card(digits) and c.is_chinese_card(digits))
+
+
+@pytest.mark.parametrize(("groups", "is_one", "note"), [
+    (["4111", "1111", "1111", "1111"], True, "in fours"),
+    (["4111111111111111", "2027"], True, "with a year behind it"),
+    (["6222", "0212", "3456", "7890", "128"], True, "of a Chinese issuer"),
+    (["3782", "822463", "10005"], True, "in other groups"),
+    (["4111", "1111", "1111", "1112"], False, "a wrong check digit"),
+    (["4111", "1111", "1111", "11112"], False, "it ends within a group"),
+    (["9111", "1111", "1111", "1111"], False, "nobody's"),
+])  # fmt: skip
+def test_groups_that_begin_a_card(groups: list[str], is_one: bool, note: str) -> None:
+    assert c.begins_a_card(groups) is is_one, note

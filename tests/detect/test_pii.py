@@ -10,7 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moderation.detect.pii import ENTITIES, OURS, PHONE, THEIRS, Pii, why_not
+from moderation.detect.catalogue import CATALOGUE
+from moderation.detect.patterns import Patterns
+from moderation.detect.pii import ENTITIES, OURS, PHONE, Pii, why_not
+from moderation.detect.recognizers import THEIRS
 from moderation.normalise import normalise
 from tests.detect.law import check_cuts, check_random, whole
 
@@ -107,6 +110,79 @@ def test_context_raises_a_score() -> None:
     alone = Pii("pii", "personal_data", ["US_SSN"])
     assert [f.score for f in whole(alone, "536-90-4399")] == [500_000]
     assert [f.score for f in whole(alone, "social security 536-90-4399")] == [850_000]
+
+
+@pytest.mark.parametrize(("entity", "text", "score", "note"), [
+    ("US_SSN", "my ssn is 219099999", 850_000, "its own name right before it"),
+    ("US_SSN", "SSN: 219099999", 850_000, "and in capitals"),
+    ("US_SSN", "social security number 219099999", 850_000, "and in full"),
+    ("US_SSN", "219099999", None, "nine digits are nothing"),
+    ("US_SSN", "the social event of 219099999", 400_000, "a word of context is less than the name"),
+    ("US_SSN", "ssn 123456789", None, "what nobody was given is nothing with a name either"),
+    ("US_ITIN", "itin 912701234", 850_000, "another name"),
+    ("US_ITIN", "912701234", 300_000, "without it"),
+    ("UK_NINO", "NI number: AB 12 34 56 C", 850_000, "a short name"),
+    ("UK_NINO", "uni AB 12 34 56 C", 500_000, "which is no part of a word"),
+    ("ES_NIF", "serial 12345678Z", 500_000, "one letter in 23 is right by chance"),
+    ("ES_NIF", "version 12345678z", 500_000, "so a version is none that is sure"),
+    ("ES_NIF", "DNI 12345678Z", 1_000_000, "but with a word of context"),
+    ("ES_NIF", normalise("identificación: 12345678Z").text, 1_000_000, "also one with an accent"),
+    ("ES_NIE", "model X1234567L", 500_000, "a model"),
+    ("ES_NIE", "my niece X1234567L", 500_000, "a short word of context is no part of another"),
+    ("ES_NIE", "NIE X1234567L", 1_000_000, "the same with its name"),
+    ("FI_PERSONAL_IDENTITY_CODE", "x = 131052-308T", 500_000, "a subtraction"),
+    ("FI_PERSONAL_IDENTITY_CODE", "hetu 131052-308T", 1_000_000, "a code"),
+    ("KR_RRN", "900101-1234568", 1_000_000, "a date and a check digit are more than a check digit"),
+])  # fmt: skip
+def test_how_sure_a_national_number_is(entity: str, text: str, score: int | None, note: str) -> None:
+    alone = Pii("pii", "personal_data", [entity])
+    assert [f.score for f in check_cuts(alone, text)] == ([] if score is None else [score]), note
+
+
+@pytest.mark.parametrize(("text", "entity", "value"), [
+    ("NIE X1234567L", "ES_NIE", "X1234567L"),
+    ("pesel 44051401359, bank account", "PL_PESEL", "44051401359"),
+    ("bank account pesel 44051401359", "PL_PESEL", "44051401359"),
+    ("passport A12345678", "US_PASSPORT", "A12345678"),
+    ("my ssn is 219099999", "US_SSN", "219099999"),
+])  # fmt: skip
+def test_the_likeliest_of_all_entities_wins(every: Pii, text: str, entity: str, value: str) -> None:
+    assert [(f.entity, text[f.span.start : f.span.end]) for f in check_cuts(every, text) if f.span] == [(entity, value)]
+
+
+@pytest.mark.parametrize(("text", "found"), [
+    ("电话 010 5555 5555 5555 4444", [("CREDIT_CARD", "5555 5555 5555 4444")]),
+    ("Card / phone: 030 4111 1111 1111 1111", [("CREDIT_CARD", "4111 1111 1111 1111")]),
+    ("phone: 0 5555 5555 5555 4444", [("CREDIT_CARD", "5555 5555 5555 4444")]),
+    ("tel 021 13812345678", [("CN_MOBILE", "13812345678")]),
+    ("电话 010 110105 19491231 002X", [("CN_ID_CARD", "110105 19491231 002X")]),
+    ("call 415-555-2672 4111 1111 1111 1111", [(PHONE, "415-555-2672"), ("CREDIT_CARD", "4111 1111 1111 1111")]),
+    ("4111 1111 1111 1111 tel 415-555-2671", [("CREDIT_CARD", "4111 1111 1111 1111"), (PHONE, "415-555-2671")]),
+    ("电话:+86 13812345678", [("CN_MOBILE", "+86 13812345678")]),
+])  # fmt: skip
+def test_a_telephone_number_hides_nothing_stronger(ours: Pii, text: str, found: list[tuple[str, str]]) -> None:
+    assert [(f.entity, text[f.span.start : f.span.end]) for f in check_cuts(ours, text) if f.span] == found
+
+
+@pytest.mark.parametrize(("text", "found", "note"), [
+    ("4 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1", True, "spelt out by itself"),
+    ("41 11 11 11 11 11 11 11", True, "in twos"),
+    ("on 12 4111 1111 1111 1111", True, "behind a small number"),
+    ("5 4 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1", False, "in a table of digits"),
+    ("7 7 4 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 7 7", False, "in a longer one"),
+])  # fmt: skip
+def test_cards_in_small_groups(ours: Pii, text: str, found: bool, note: str) -> None:
+    assert bool(check_cuts(ours, text)) is found, note
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(["4111111111111111", "6222021234567890128", "378282246310005", "5555555555554444", "6011111111111117"]), st.data())
+def test_cards_in_large_groups_are_those_of_the_catalogue(ours: Pii, digits: str, data: st.DataObject) -> None:
+    text = "".join(("" if at % 4 or not at else data.draw(st.sampled_from(["", " ", "-"]))) + char for at, char in enumerate(digits))
+    text += data.draw(st.sampled_from(["", " 12", "-1234", "7", "x"]))
+    cards = [pattern for pattern in CATALOGUE if pattern.entity in ("CREDIT_CARD", "CN_BANK_CARD")]
+    theirs = Patterns("cards", cards, ["personal_data"] * len(cards))
+    assert [f.span for f in whole(ours, text) if f.entity in ("CREDIT_CARD", "CN_BANK_CARD")] == [f.span for f in whole(theirs, text)]
 
 
 def test_regions() -> None:
