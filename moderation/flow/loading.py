@@ -73,7 +73,7 @@ class FileLoader:
         """`cache`: bytes; `make` builds a policy's detectors; `tested`: a policy of which a test fails is not taken."""
         self._make = make
         self._tested = tested
-        self._cache = Cache(cache)
+        self._cache = Cache(cache, count=lambda result: metrics.add("cache", result))
         self._metrics = metrics
         self._runners: list[Runner] = []
 
@@ -88,6 +88,8 @@ class FileLoader:
         if found.policy is None or errors:
             raise PolicyRejected([str(f) for f in errors], errors[0].code, _where(errors[0]), _digest(sources))
         active = Active.of(found.policy, self._runner(found.policy, detectors), generation)
+        if self._tested:
+            active.runner.warm(active.wanted.values())
         warnings = tuple(str(fault) for fault in found.faults)
         return Loaded(active, archive(found.policy), sources, warnings)
 

@@ -138,7 +138,9 @@ def test_no_order_matters(rules: dict[str, str], windows: list[Window], phase: P
 def test_a_higher_score_never_lowers_the_action_without_none(
     rules: dict[str, str], windows: list[Window], phase: Phase, data: st.DataObject
 ) -> None:
-    made = policy(**rules)
+    # Where a rule hangs on two failures of which one is to be ignored, knowing more can do away with the stricter one (§4.3, 5).
+    made = policy(**rules, head=HEAD_CLOSED)
+
     def raise_(signal: Signal) -> Signal:
         return signal if signal.key.detector is None else replace(signal, score=max(signal.score, data.draw(_SCORES)))
 

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeGuard, TypeVar
@@ -114,6 +114,14 @@ class Runner:
         covered = prefilter.covers if hold is not None else frozenset()
         nothing = Scan((), hold or 0)
         return _together([nothing if one in covered else self._scan_one(one, text, start, final) for one in detectors])
+
+    def warm(self, wanted: Iterable[frozenset[str]]) -> None:
+        """Build what the first request would otherwise wait for: the prefilters of these sets of detectors. Any thread."""
+        for names in wanted:
+            for some in (names - self.windowed, names & self.inline):
+                detectors = tuple(sorted(some))
+                if detectors and detectors not in self._prefilters:
+                    self._prefilter(detectors)
 
     def _prefilter(self, detectors: tuple[str, ...]) -> Prefilter:
         """The prefilter of some detectors: of those that are inline, for others may be anything."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections import OrderedDict
+from collections.abc import Callable
 
 ENTRY = 400
 FINDING = 360
@@ -19,8 +20,9 @@ WINDOW = 180
 class Cache:
     """Least recently used goes first. A bound of 0 keeps nothing."""
 
-    def __init__(self, bound: int, key: bytes | None = None) -> None:
-        """`bound` is in bytes; `key` is for tests, else it is drawn anew for each process."""
+    def __init__(self, bound: int, key: bytes | None = None, count: Callable[[str], None] = lambda result: None) -> None:
+        """`bound` is in bytes; `key` is for tests, else it is drawn anew for each process; `count` is told `hit` or `miss`."""
+        self._count = count
         self._bound = bound
         self._key = key if key is not None else secrets.token_bytes(32)
         self._kept: OrderedDict[tuple[bytes, str], tuple[object, int]] = OrderedDict()
@@ -44,9 +46,11 @@ class Cache:
         found = self._kept.get((text, version))
         if found is None:
             self.misses += 1
+            self._count("miss")
             return None
         self._kept.move_to_end((text, version))
         self.hits += 1
+        self._count("hit")
         return found[0]
 
     def put(self, text: bytes, version: str, kept: object, weight: int) -> None:
