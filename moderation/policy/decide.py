@@ -76,8 +76,8 @@ def decide(policy: Policy, phase: Phase, scope: Scope, windows: Sequence[Window]
             if found.truth is Truth.FALSE:
                 continue
             action, open_ = rule.then, found.truth is Truth.UNKNOWN
-            if open_ or (found.gaps and action in _SPANS):
-                # The rule is undecided, or it is true and a failure hides some of the spans that it is about.
+            if open_ or (found.gaps and (action in _SPANS or _hides_new(rule, found))):
+                # The rule is undecided; or it is true, and a failure hides some of the spans that it is about, or new text.
                 degraded |= any(_counts(policy, gap.unknown) for gap in found.gaps)
                 strict = max((_handling(policy, gap.unknown) for gap in found.gaps), default=OnFailure.ASSUME_MATCH)
                 if open_ and strict is OnFailure.IGNORE:
@@ -136,6 +136,13 @@ def _atom(atom: Atom, scope: Scope, windows: Sequence[Window], at: Sequence[int]
                 keys = {Key(key.channel, key.turn, key.tool, u.detector) for key in near}
                 gaps.extend(Gap(i, key, atom.least[u.detector], u) for key in keys)
     return Found(Truth.TRUE if hits else Truth.UNKNOWN if gaps else Truth.FALSE, tuple(hits), tuple(gaps))
+
+
+def _hides_new(rule: Rule, found: Found) -> bool:
+    """Whether a block that would only remove from history may be about new text, too, for all that the failed detectors tell."""
+    if rule.then is not Action.BLOCK or rule.in_history_block:
+        return False
+    return {hit.key.turn for hit in found.hits} == {Turn.HISTORY} and any(gap.key.turn is Turn.NEW for gap in found.gaps)
 
 
 def _handling(policy: Policy, unknown: Unknown) -> OnFailure:

@@ -261,6 +261,17 @@ def test_over_a_request_any_new_part_of_what_it_hangs_on_blocks() -> None:
     assert decide(together, Phase.INPUT, Scope(), [old, quiet]).action is Action.REDACT
 
 
+def test_what_was_found_in_history_does_not_hide_that_new_text_was_not_read() -> None:
+    made = policy(a="when: {category: personal_data}, over: request, then: block")
+    old, new = window(CARD, bare=OLD), window(unknown=[LOST])
+    assert decide(made, Phase.INPUT, Scope(), [old, window()]).action is Action.REDACT
+    outcome = decide(made, Phase.INPUT, Scope(), [old, new])
+    assert (outcome.action, outcome.degraded) == (Action.BLOCK, True)
+    assert oracle.action(made, Phase.INPUT, Scope(), [old, new]) is Action.BLOCK
+    old_lost = window(CARD, bare=OLD, unknown=[MORE_LOST])
+    assert decide(made, Phase.INPUT, Scope(), [old_lost, window()]).action is Action.REDACT
+
+
 def test_each_window_fires_for_itself() -> None:
     made = policy(r="when: {category: weapons}, then: block")
     outcome = decide(made, Phase.INPUT, Scope(), [window(BOMB, bare=OLD), window(BOMB)])

@@ -140,6 +140,7 @@ def test_a_higher_score_never_lowers_the_action_without_none(
 ) -> None:
     # Where a rule hangs on two failures of which one is to be ignored, knowing more can do away with the stricter one (§4.3, 5).
     made = policy(**rules, head=HEAD_CLOSED)
+    windows = [replace(w, unknown=tuple(Unknown(u.detector, Cause.TIMEOUT) for u in w.unknown)) for w in windows]
 
     def raise_(signal: Signal) -> Signal:
         return signal if signal.key.detector is None else replace(signal, score=max(signal.score, data.draw(_SCORES)))
