@@ -157,7 +157,14 @@ def _plate(before: str, match: str, after: str) -> Hit | None:
     return Hit(len(match)) if after not in _PRODUCT or _PLATE_WORDS.search(before) else None
 
 
+def _credentials(before: str, match: str, after: str) -> Hit | None:
+    """Not where a template stands for the password."""
+    password = match.partition("://")[2].partition(":")[2].rpartition("@")[0]
+    return None if _TEMPLATE.fullmatch(password) else Hit(len(match))
+
+
 _MORE_DIGITS = r"(?:[ \-]?\d){12,18}"
+_TEMPLATE = re.compile(r"[$#%@]?\{.*\}|\$\w+|%[\w()]+%?|\[\w+\]|[*.x]{3,}|(?i:your|my)?[_\-]?(?i:pass(?:word|wd)?|pwd)")
 _PRODUCT = frozenset("型款版系芯部件服产")
 _PLATE_WORDS = re.compile(r"(?i)车|牌|驾|停|违章|plate")
 _PROVINCE = "京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼"
@@ -273,9 +280,10 @@ CATALOGUE: tuple[Pattern, ...] = (
         "url_with_credentials", "SECRET_URL_CREDENTIALS",
         r"(?i)[a-z][a-z0-9+.\-]{1,20}://[!#-.0-9;=?A-Z\[\]_^`a-z{|}~]{0,100}:[!#-.0-9:;=?A-Z\[\]_^`a-z{|}~]{1,200}"
         r"@[a-z0-9](?:[a-z0-9.\-]{0,252}[a-z0-9])?",
-        "URL with a user name and a password in it", not_before="A-Za-z0-9",
+        "URL with a user name and a password in it", not_before="A-Za-z0-9", check=_credentials,
         must=("postgres://app:s3cr3t@db.internal:5432/x", "见https://u:p@example.com/"),
-        must_not=("https://example.com/a@b", "http://user@example.com", "https://example.com:8080/"),
+        must_not=("https://example.com/a@b", "http://user@example.com", "https://example.com:8080/",
+                  "postgresql://${USER}:${PASS}@db", "mysql://user:password@localhost", "redis://:$REDIS_PASSWORD@cache"),
     ),
 )  # fmt: skip
 """Every pattern that has a name."""
