@@ -26,7 +26,7 @@ _MEMBER = r"(?:\??\.|->|::)"
 _CODE = re.compile(
     # A call, an item of a list, a type; a member of something; a variable; a template; a tag of YAML.
     rf"{_WORD}(?:{_MEMBER}{_WORD})*[\[(<]|[A-Za-z_][A-Za-z0-9_.]*\(|{_WORD}(?:{_MEMBER}{_WORD})+[!?]?\Z"
-    r"|\$(?:[A-Z_][A-Z0-9_]*|[a-z_]+[0-9]?)\Z|[#$@%]?\{|%[A-Za-z_]+%\Z|%\(|![A-Za-z]+\Z|[:@&*]\w*(?i:pass|pwd)\w*\Z"
+    r"|\$(?:[A-Z_][A-Z0-9_]*|[a-z_]+[0-9]?)\Z|[#$@%]?\{|%[A-Za-z_]+%\Z|%\(|![A-Za-z]+\Z|(?:[Ss]tring|Int|Float|Boolean|ID|str|bool|int)[!?]\Z|[:@&*]\w*(?i:pass|pwd)\w*\Z"
 )
 _NAME = re.compile(
     r"[A-Za-z]+(?:_+[A-Za-z]+)+_?|_+[A-Za-z_]+|[a-z]\w*?(?:[Pp]ass(?:[Ww]ord|wd|phrase|code)?|[Pp]wd)_?[0-9]?|(?:pass(?:word|wd)?|pwd)_?[0-9]"
@@ -37,6 +37,7 @@ _PROSE = re.compile(r"(?i)(?:is|是|为)\s*\Z")
 _PATH = re.compile(r"(?:~|\.{1,2})?/[^/]+/|~/|\.{1,2}/")
 _VERSION = re.compile(r"v?[0-9]{1,4}[.\-][0-9]{1,4}[.\-][0-9]+")
 _OUTCOME = re.compile(r"(?:\A|[^A-Za-z_])(?:PASS|Pass|pass):\s+\Z")
+_TICKET = re.compile(r"(?i)(?:boarding|bus|train|rail|season|day|ski|guest|visitor|travel)[ _\-]pass(?:code)?\W*\Z")
 _TEST = re.compile(r"\w+[_/][\w/.]*")
 _QUOTES = ("'", '"', "`")
 _CLOSES = {")": "(", "]": "[", "}": "{", ">": "<"}
@@ -90,7 +91,9 @@ def password(before: str, match: str, after: str) -> Hit | None:
         return None
     if not quoted and _NAME.fullmatch(text) and not _PROSE.search(before):
         return None
-    # What a run of tests prints.
+    # What a run of tests prints, and what lets one on board.
+    if _TICKET.search(before):
+        return None
     return None if _OUTCOME.search(before) and _TEST.fullmatch(text) else Hit(len(text), LIKELY)
 
 

@@ -73,7 +73,7 @@ def _openai(before: str, match: str, after: str) -> Hit | None:
 _QUOTED = r"[\"'\]]{0,2}\s{0,3}(?::=|=>|==?|:|,|是|为)\s{0,3}[\"'`]?"
 _PASSWORD = (
     r"(?i)(?:pass(?:word|wd|phrase)|pwd|密码|口令|(?:^|[^a-z]|db|user|my|admin|root|sql|smtp|ftp|ssh|login|mail|http|proxy|redis|sudo)"
-    r"pass(?:code)?)[\"'\]]{0,2}\s{0,3}(?::=|=>|==?|:|是|为|is )\s{0,3}"
+    r"pass(?:code)?)[\"'\]]{0,2}\s{0,3}(?::=|=>|==?|:|(?:是|为)[ :]?|is:? )\s{0,3}"
 )
 """What sets a password. A pass alone is part of too many words: compass, bypass."""
 _KEY = r"(?:[A-Z0-9]{2,12} ){0,3}PRIVATE KEY(?: BLOCK)?"
@@ -237,12 +237,12 @@ SECRETS: tuple[Pattern, ...] = (
         must_not=("Authorization: Basic authentication", "the basic YWxhZGRpbjpvcGVuc2VzYW1l"),
     ),
     Pattern(
-        "api_key", "SECRET_API_KEY", r"[A-Za-z0-9_\-+/.]{16,300}={0,2}", "Key or token that something is set to",
-        not_before="A-Za-z0-9_\\-+/.", check=assigned,
+        "api_key", "SECRET_API_KEY", r"[A-Za-z0-9_\-+/.~]{16,300}={0,2}", "Key or token that something is set to",
+        not_before="A-Za-z0-9_\\-+/.~", check=assigned,
         lead=rf"(?i)(?:(?:api|app|application|auth|access|account|admin|bot|client|consumer|deploy|encrypt|encryption|license|master"
         rf"|private|service|session|shared|signing|storage|subscription|webhook)[ _.\-]{{0,2}}key"
         rf"|secret|token|credential|密钥|秘钥|令牌)"
-        rf"[a-z0-9_.\- ]{{0,20}}{_QUOTED}|(?i:\bauth)[\"']?\s{{0,3}}[:=]\s{{0,3}}[\"']",
+        rf"[a-z0-9_.\- ]{{0,20}}{_QUOTED}|(?:^|[^a-z])auth[\"']?\s{{0,3}}[:=]\s{{0,3}}[\"']",
         must=('api_key = "aB3dE5fG7hJ9kL1m"', "密钥：aB3dE5fG7hJ9kL1mN3", "CLIENT_SECRET=9f8e7d6c5b4a39281706f5e4"),
         must_not=(
             'api_key = "YOUR_API_KEY_HERE_123"', "api_key = os.environ.get1234567890", "api docs: https",
@@ -250,7 +250,9 @@ SECRETS: tuple[Pattern, ...] = (
         ),
     ),
     Pattern(
-        "password", "SECRET_PASSWORD", r"[!#$%&(*+\-./0-9:<=>?@A-Z\[\]^_a-z{|}~]{6,128}", "Password that something is set to",
+        "password", "SECRET_PASSWORD",
+        r"[!#$%&(*+\-./0-9<?@A-Z\[\]^_a-z{|}~][!#$%&(*+\-./0-9:<=>?@A-Z\[\]^_a-z{|}~]{5,127}",
+        "Password that something is set to",
         not_before=_ALNUM, check=password,
         lead=_PASSWORD + r"[\"'`]?",
         must=(

@@ -109,6 +109,12 @@ def test_what_only_looks_like_one(text: str, note: str) -> None:
         "bypass=192.168.1.0/24",
         "encompass: A1B2C3",
         "trespass: 2nd-degree",
+        "boarding pass: AB12345",
+        "type Login { password: String! }",
+        "password: Joi.string().min(6)",
+        "password: {{ vault_db_password }}",
+        "password: ${{ secrets.DB_PASSWORD }}",
+        "const pwd = path.resolve(__dirname1)",
     ],
 )
 def test_code_is_not_damaged(code: str) -> None:
@@ -123,6 +129,10 @@ def test_code_is_not_damaged(code: str) -> None:
         ("密码：Aa123456!。", "Aa123456!"),
         ("password: Passw0rd. Next", "Passw0rd"),
         ("(password: Abc123!)", "Abc123!"),
+        ("密码是：Abc@123！", "Abc@123!"),
+        ("the password is: Abc@123", "Abc@123"),
+        ('_auth = "dXNlcjpwYXNzd29yZDEyMw=="', "dXNlcjpwYXNzd29yZDEyMw=="),
+        ("client_secret: aB38Q~dE5fG7hJ9kL1mN3pQ", "aB38Q~dE5fG7hJ9kL1mN3pQ"),
         ("password=1b[c]2{d}", "1b[c]2{d}"),
         ("pass: hunter2x", "hunter2x"),
         ("dbpass=hunter2x", "hunter2x"),
