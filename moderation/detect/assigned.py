@@ -34,7 +34,8 @@ _NAME = re.compile(
 """Names of variables."""
 _HYPHENS = re.compile(r"[A-Za-z]+(?:-[a-z]+){1,2}")
 _PROSE = re.compile(r"(?i)(?:is|是|为)\s*\Z")
-_PATH = re.compile(r"(?:~|\.{1,2})?/[^/]+/|~/|\.{1,2}/")
+_PATH = re.compile(r"(?:~|\.{1,2})?/[^/]+/|~/|\.{1,2}/|//")
+_TYPE = re.compile(r"[A-Za-z_][\w.]*(?:Key|Token|Secret|Type|Error|Config|Client|Provider)s?\Z")
 _VERSION = re.compile(r"v?[0-9]{1,4}[.\-][0-9]{1,4}[.\-][0-9]+")
 _OUTCOME = re.compile(r"(?:\A|[^A-Za-z_])(?:PASS|Pass|pass):\s+\Z")
 _TICKET = re.compile(r"(?i)(?:boarding|bus|train|rail|season|day|ski|guest|visitor|travel)[ _\-]pass(?:code)?\W*\Z")
@@ -64,7 +65,9 @@ def assigned(before: str, match: str, after: str) -> Hit | None:
         return None
     if entropy(text) < 3.0 or _PLACEHOLDER.search(text) or _PATH.match(text) or _VERSION.match(text):
         return None
-    return None if before[-1:] not in _QUOTES and _CODE.match(text) else Hit(len(text), LIKELY)
+    if before[-1:] not in _QUOTES and (_CODE.match(text) or _TYPE.match(text)):
+        return None
+    return Hit(len(text), LIKELY)
 
 
 def basic(before: str, match: str, after: str) -> Hit | None:

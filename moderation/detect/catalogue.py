@@ -59,7 +59,7 @@ def _cn_id_15(before: str, match: str, after: str) -> Hit | None:
 
 def _cn_mobile(before: str, match: str, after: str) -> Hit | None:
     inside_word = before[-1:].isascii() and before[-1:].isalpha() and after.isascii() and after.isalpha()
-    return None if inside_word or _fraction(before) else Hit(len(match))
+    return None if inside_word or before.endswith(("0x", "0X")) or _fraction(before) else Hit(len(match))
 
 
 def _card(before: str, match: str, after: str, chinese: bool) -> Hit | None:
@@ -193,7 +193,9 @@ CATALOGUE: tuple[Pattern, ...] = (
             "手机13812345678联系我", "+86 138-1234-5678", "0086-13812345678", "电话：138 1234 5678", "8613812345678",
             "tel:+8613812345678", "(+86)13812345678", "1.13812345678", "序号12.13812345678",
         ),
-        must_not=("12812345678", "138123456789", "0.13812345678", "共 2.13812345678", "+13812345678", "x13812345678y"),
+        must_not=(
+            "12812345678", "138123456789", "0.13812345678", "共 2.13812345678", "+13812345678", "x13812345678y", "0x18500000186",
+        ),
     ),
     Pattern(
         "cn_bank_card", "CN_BANK_CARD", f"[469]{_MORE_DIGITS}", "Bank card of a Chinese issuer (UnionPay), with its check digit",

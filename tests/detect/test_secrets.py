@@ -110,6 +110,8 @@ def test_what_only_looks_like_one(text: str, note: str) -> None:
         "encompass: A1B2C3",
         "trespass: 2nd-degree",
         "boarding pass: AB12345",
+        "private_key: ed25519.Ed25519PrivateKey",
+        "a tokenizer: //cdn.example.org/models/tok-rules-part1.txt",
         "type Login { password: String! }",
         "password: Joi.string().min(6)",
         "password: {{ vault_db_password }}",
