@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import assert_never
 
 from moderation.detect import catalogue, pii, secrets
@@ -46,9 +47,13 @@ def check_regex(regex: str, reach: int | None) -> str | None:
 
 def finds(pattern: str, text: str) -> bool:
     """Whether a named pattern, or else a regex, finds anything in a text."""
-    named = catalogue.named(pattern)
-    matcher = Matcher(named or (_guess(pattern),))
-    return bool(matcher.scan(normalise(text).text, 0, final=True)[0])
+    return bool(_tried(pattern).scan(normalise(text).text, 0, final=True)[0])
+
+
+@lru_cache(maxsize=1)
+def _tried(pattern: str) -> Matcher:
+    """Building is what costs, and a pattern's examples come one after the other."""
+    return Matcher(catalogue.named(pattern) or (_guess(pattern),))
 
 
 def _guess(regex: str) -> Pattern:

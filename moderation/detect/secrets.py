@@ -10,34 +10,18 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 import re
 import zlib
-from collections import Counter
 from collections.abc import Sequence
 
 from moderation.detect import catalogue
+from moderation.detect.assigned import LIKELY, assigned, basic, entropy, mixed, password
 from moderation.detect.matcher import MOST_REACH, Hit, Pattern
 from moderation.detect.patterns import Patterns
 
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _ALNUM = "A-Za-z0-9"
-_LIKELY = 900_000
-"""A key whose own checksum did not pass, or a password that only its surroundings tell."""
-
-_PLACEHOLDER = re.compile(
-    r"(?i)your|example|sample|changeme|change_me|placeholder|redacted|dummy|insert|x{4,}|\*{3,}|\.{3,}"
-    r"|^(?:<|\$\{|\$\(|\{\{|%\(|process\.env|os\.environ|getenv|env\[|config\.|settings\.|self\.|this\.|none|null|true|false|undefined)"
-)
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/=]|\\(?![nr]))+")
-_UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
-_CALL = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*\(")
-_TRAIL = ".,;:!?)]}>'\"`"
-
-
-def entropy(text: str) -> float:
-    """Bits a character, by the characters' own frequencies."""
-    return -sum(n / len(text) * math.log2(n / len(text)) for n in Counter(text).values()) if text else 0.0
 
 
 def _random(before: str, match: str, after: str) -> Hit | None:
@@ -53,7 +37,7 @@ def _github(before: str, match: str, after: str) -> Hit | None:
     while left:
         left, digit = divmod(left, 62)
         digits = _BASE62[digit] + digits
-    return Hit(len(match)) if digits.rjust(6, "0") == match[34:40] else Hit(len(match), _LIKELY)
+    return Hit(len(match)) if digits.rjust(6, "0") == match[34:40] else Hit(len(match), LIKELY)
 
 
 def _jwt(before: str, match: str, after: str) -> Hit | None:
@@ -64,34 +48,6 @@ def _jwt(before: str, match: str, after: str) -> Hit | None:
     except (ValueError, binascii.Error, RecursionError):
         return None
     return Hit(len(match)) if isinstance(decoded, dict) and ("alg" in decoded or "enc" in decoded) else None
-
-
-def _mixed(before: str, match: str, after: str) -> Hit | None:
-    """A long key of any letters and digits, where the text before says that it is one."""
-    kinds = sum(any(test(char) for char in match) for test in (str.isupper, str.islower, str.isdigit))
-    return Hit(len(match)) if kinds == 3 and entropy(match) >= 3.8 else None
-
-
-def _assigned(before: str, match: str, after: str) -> Hit | None:
-    """A key or token that something is set to: one long piece of letters and digits, and not words with hyphens."""
-    text = match.rstrip(_TRAIL)
-    longest = max(re.split(r"[_\-./+]", text), key=len)
-    mixed = any(map(str.isdigit, longest)) and any(map(str.isalpha, longest))
-    if len(text) < 16 or not ((len(longest) >= 12 and mixed) or _UUID.fullmatch(text)):
-        return None
-    return Hit(len(text), _LIKELY) if entropy(text) >= 3.0 and not _PLACEHOLDER.search(text) and not _CALL.match(text) else None
-
-
-def _password(before: str, match: str, after: str) -> Hit | None:
-    text = match.rstrip(_TRAIL) if before[-1:] not in "\"'`" else match
-    kinds = sum(
-        any(test(char) for char in text) for test in (str.isupper, str.islower, str.isdigit, lambda char: not char.isalnum())
-    )
-    if len(text) < 6 or (kinds < 2 and not text.isdigit()) or text.isalpha():
-        return None
-    if entropy(text) < 2.2 or _PLACEHOLDER.search(text) or _CALL.match(text) or "://" in text:
-        return None
-    return Hit(len(text), _LIKELY)
 
 
 def _private_key(before: str, match: str, after: str) -> Hit | None:
@@ -115,6 +71,11 @@ def _openai(before: str, match: str, after: str) -> Hit | None:
 
 
 _QUOTED = r"[\"'\]]{0,2}\s{0,3}(?::=|=>|==?|:|,|是|为)\s{0,3}[\"'`]?"
+_PASSWORD = (
+    r"(?i)(?:pass(?:word|wd|phrase)|pwd|密码|口令|(?:^|[^a-z]|db|user|my|admin|root|sql|smtp|ftp|ssh|login|mail|http|proxy|redis|sudo)"
+    r"pass(?:code)?)[\"'\]]{0,2}\s{0,3}(?::=|=>|==?|:|(?:是|为)[ :]?|is:? )\s{0,3}"
+)
+"""What sets a password. A pass alone is part of too many words: compass, bypass."""
 _KEY = r"(?:[A-Z0-9]{2,12} ){0,3}PRIVATE KEY(?: BLOCK)?"
 _BODY = r"(?:[A-Za-z0-9+/=\s\\:,.()]|-[A-Za-z0-9])"
 
@@ -139,7 +100,7 @@ SECRETS: tuple[Pattern, ...] = (
     ),
     Pattern(
         "aws_secret_key", "SECRET_AWS_SECRET_KEY", r"[A-Za-z0-9/+]{40}", "AWS secret access key, after its name",
-        not_before="A-Za-z0-9/+", not_after="A-Za-z0-9/+", check=_mixed,
+        not_before="A-Za-z0-9/+", not_after="A-Za-z0-9/+", check=mixed,
         lead=rf"(?i)(?:aws|secret|access)[a-z0-9_ .\-]{{0,30}}{_QUOTED}",
         must=(
             "aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
@@ -164,9 +125,15 @@ SECRETS: tuple[Pattern, ...] = (
         not_before=_ALNUM, check=_random, must=("glpat-aB3dE5fG7hJ9kL1mN3pQ",), must_not=("glpat-short",),
     ),
     Pattern(
-        "slack_token", "SECRET_SLACK_TOKEN", r"xox[abeoprs]-(?:[A-Za-z0-9]{1,80}-){1,6}[A-Za-z0-9]{10,160}", "Slack token",
-        not_before=_ALNUM, check=_random, must=("xoxb-123456789012-1234567890123-4mt0t4l1yf3k3t0k3n0aBcDe",),
-        must_not=("xoxb-123",),
+        "slack_token", "SECRET_SLACK_TOKEN",
+        r"(?:xoxe\.)?xox[abeoprs]-(?:[A-Za-z0-9]{1,80}-){1,6}[A-Za-z0-9]{10,160}|xapp-\d-[A-Z0-9]{8,14}-\d{10,16}-[A-Za-z0-9]{32,128}",
+        "Slack token",
+        not_before=_ALNUM, check=_random,
+        must=(
+            "xoxb-123456789012-1234567890123-4mt0t4l1yf3k3t0k3n0aBcDe",
+            "xapp-1-A0123456789-1234567890123-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+        ),
+        must_not=("xoxb-123", "xapp-1-A0123456789-notes"),
     ),
     Pattern(
         "slack_webhook", "SECRET_SLACK_WEBHOOK",
@@ -204,7 +171,7 @@ SECRETS: tuple[Pattern, ...] = (
     ),
     Pattern(
         "aliyun_secret_key", "SECRET_ALIYUN_SECRET_KEY", r"[A-Za-z0-9]{30}", "Alibaba Cloud access key secret, after its name",
-        not_before=_ALNUM, not_after=_ALNUM, check=_mixed,
+        not_before=_ALNUM, not_after=_ALNUM, check=mixed,
         lead=rf"(?i)(?:access|aliyun|alibaba|oss|secret)[a-z0-9_ .\-]{{0,30}}{_QUOTED}",
         must=("AccessKeySecret: aB3dE5fG7hJ9kL1mN3pQ5rS7tU9vW1", "access_key_secret是aB3dE5fG7hJ9kL1mN3pQ5rS7tU9vW1"),
         must_not=("aB3dE5fG7hJ9kL1mN3pQ5rS7tU9vW1",),
@@ -250,34 +217,55 @@ SECRETS: tuple[Pattern, ...] = (
     ),
     Pattern(
         "azure_key", "SECRET_AZURE_KEY", r"[A-Za-z0-9+/]{40,88}={0,2}", "Key in an Azure connection string",
-        not_before="A-Za-z0-9+/", check=_mixed, lead=r"(?i)(?:account|sharedaccess|primary|secondary)key\s?=\s?",
+        not_before="A-Za-z0-9+/", check=mixed, lead=r"(?i)(?:account|sharedaccess|primary|secondary)key\s?=\s?",
         must=("AccountName=a;AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;",),
         must_not=("Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq",),
     ),
     *(catalogue.named("url_with_credentials")),
     Pattern(
         "bearer_token", "SECRET_BEARER_TOKEN", r"[A-Za-z0-9_\-.~+/]{20,500}={0,2}", "Token of an Authorization header",
-        not_before="A-Za-z0-9_\\-.~+/", check=_assigned, lead=r"(?i)bearer\s{1,3}",
+        not_before="A-Za-z0-9_\\-.~+/", check=assigned, lead=r"(?i)bearer\s{1,3}",
         must=("Authorization: Bearer aB3dE5fG7hJ9kL1mN3pQ5rS7", "bearer 123e4567-e89b-12d3-a456-426614174000"),
         must_not=("the bearer of-this-letter-is-a-friend",),
     ),
     Pattern(
-        "api_key", "SECRET_API_KEY", r"[A-Za-z0-9_\-+/.]{16,300}={0,2}", "Key or token that something is set to",
-        not_before="A-Za-z0-9_\\-+/.", check=_assigned,
-        lead=rf"(?i)(?:api|app|auth|access|client|secret|private|encryption|signing|token|密钥|秘钥|令牌)"
-        rf"[a-z0-9_.\- ]{{0,20}}{_QUOTED}",
-        must=('api_key = "aB3dE5fG7hJ9kL1m"', "密钥：aB3dE5fG7hJ9kL1mN3", "CLIENT_SECRET=9f8e7d6c5b4a39281706f5e4"),
-        must_not=('api_key = "YOUR_API_KEY_HERE_123"', "api_key = os.environ.get1234567890", "api docs: https"),
+        "basic_auth", "SECRET_BASIC_AUTH", r"[A-Za-z0-9+/]{6,500}={0,2}",
+        "Name and password of an Authorization header, in base64",
+        not_before="A-Za-z0-9+/", not_after="A-Za-z0-9+/", check=basic,
+        lead=r"(?i)authorization[\"'\]]{0,2}\s{0,3}[:=,]\s{0,3}[\"'`]?basic\s{1,3}",
+        must=("Authorization: Basic YWxhZGRpbjpvcGVuc2VzYW1l", "{'Authorization': 'Basic dTpwYXNzd29yZA=='}"),
+        must_not=("Authorization: Basic authentication", "the basic YWxhZGRpbjpvcGVuc2VzYW1l"),
     ),
     Pattern(
-        "password", "SECRET_PASSWORD", r"[!#$%&(*+\-./0-9:<=>?@A-Z\[\]^_a-z{|}~]{6,128}", "Password that something is set to",
-        not_before=_ALNUM, check=_password,
-        lead=r"(?i)(?:pass(?:word|wd|phrase|code)?|pwd|密码|口令)[\"'\]]{0,2}\s{0,3}(?::=|=>|==?|:|是|为|is )\s{0,3}[\"'`]?",
+        "api_key", "SECRET_API_KEY", r"[A-Za-z0-9_\-+/.~]{16,300}={0,2}", "Key or token that something is set to",
+        not_before="A-Za-z0-9_\\-+/.~", check=assigned,
+        lead=rf"(?i)(?:(?:api|app|application|auth|access|account|admin|bot|client|consumer|deploy|encrypt|encryption|license|master"
+        rf"|private|service|session|shared|signing|storage|subscription|webhook)[ _.\-]{{0,2}}key"
+        rf"|secret|token|credential|密钥|秘钥|令牌)"
+        rf"[a-z0-9_.\- ]{{0,20}}{_QUOTED}|(?:^|[^a-z])auth[\"']?\s{{0,3}}[:=]\s{{0,3}}[\"']",
+        must=('api_key = "aB3dE5fG7hJ9kL1m"', "密钥：aB3dE5fG7hJ9kL1mN3", "CLIENT_SECRET=9f8e7d6c5b4a39281706f5e4"),
+        must_not=(
+            'api_key = "YOUR_API_KEY_HERE_123"', "api_key = os.environ.get1234567890", "api docs: https",
+            "app: web-frontend-7f9c6d5b4a3e2d1c",
+        ),
+    ),
+    Pattern(
+        "password", "SECRET_PASSWORD",
+        r"[!#$%&(*+\-./0-9<?@A-Z\[\]^_a-z{|}~][!#$%&(*+\-./0-9:<=>?@A-Z\[\]^_a-z{|}~]{5,127}",
+        "Password that something is set to",
+        not_before=_ALNUM, check=password,
+        lead=_PASSWORD + r"[\"'`]?",
         must=(
             'password = "hunter2!"', "密码是Abc123456", "密码为123456", "数据库密码：P@ssw0rd!2024。",
             "Server=x;Pwd=s3cr3tPw;Database=d",
         ),
         must_not=("password: required", "password = ********", "password = get_password()", "passwords are hashed", "密码错误"),
+    ),
+    Pattern(
+        "password", "SECRET_PASSWORD", r"[^\s\"'`]{6,128}", "Password between quotes",
+        check=password, lead=_PASSWORD + r"[\"'`]",
+        must=('password = "pa;ss,w)0rd"', "pwd: '密码Abc123'"),
+        must_not=('password = "required"', "password = pa;ss", 'password = "${DB_PASS1}"'),
     ),
 )  # fmt: skip
 """Every kind, the more telling ones first."""

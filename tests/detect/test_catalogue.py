@@ -55,6 +55,13 @@ def test_names() -> None:
         ("邮箱是zhang.san@gmail.com请查收", "EMAIL_ADDRESS", "zhang.san@gmail.com"),
         ("手机13812345678联系我", "CN_MOBILE", "13812345678"),
         ("手机+8613812345678联系我", "CN_MOBILE", "+8613812345678"),
+        ("手机(+86)13812345678联系我", "CN_MOBILE", "13812345678"),
+        ("电话（+86） 138-1234-5678", "CN_MOBILE", "138-1234-5678"),
+        ("邮箱：张三（zhang@qq.com）", "EMAIL_ADDRESS", "zhang@qq.com"),
+        ("zhang@qq.com(张三)", "EMAIL_ADDRESS", "zhang@qq.com"),
+        ("почта ivan@mail.example.ru, спасибо", "EMAIL_ADDRESS", "ivan@mail.example.ru"),
+        ("メールはken@example.jpです", "EMAIL_ADDRESS", "ken@example.jp"),
+        ("buzón: a.b@correo.gob.es(urgente)", "EMAIL_ADDRESS", "a.b@correo.gob.es"),
         ("我的身份证号是11010519491231002X", "CN_ID_CARD", "11010519491231002X"),
         ("卡号6222021234567890128。", "CN_BANK_CARD", "6222021234567890128"),
         ("我的卡号４１１１１１１１１１１１１１１１，谢谢", "CREDIT_CARD", "４１１１１１１１１１１１１１１１"),
@@ -71,6 +78,28 @@ def test_exact_spans_in_the_original_text(text: str, entity: str, value: str) ->
     span = plain.original(finding.span.start, finding.span.end)
     assert (finding.entity, text[span.start : span.end]) == (entity, value)
     assert finding.score == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "entities", "note"),
+    [
+        (
+            "员工电话：\n1.13812345678\n2.13987654321\n身份证：\n1.11010519491231002X\n3.4111111111111111",
+            ["CN_MOBILE", "CN_MOBILE", "CN_ID_CARD", "CREDIT_CARD"], "a list behind each heading",
+        ),
+        ("1.13812345678", ["CN_MOBILE"], "a list that begins with the text"),
+        ("员工\r\n  - 12.13812345678", ["CN_MOBILE"], "a mark behind a bullet"),
+        ("> 3.110105491231002", ["CN_ID_CARD"], "an older number in a quoted list"),
+        ("名单：序号1.13812345678，序号2.6222021234567890128", ["CN_MOBILE", "CN_BANK_CARD"], "marks with their name"),
+        ("pi is 3.14159265358979", [], "a fraction"),
+        ("0.13812345678", [], "a fraction below one, at a line's beginning"),
+        ("x\n100.13812345678", [], "three digits are no mark"),
+        ("x = 2.13812345678", [], "a fraction within a line"),
+        ("loss 1.4111111111111111", [], "a fraction of sixteen digits"),
+    ],
+)  # fmt: skip
+def test_the_mark_of_a_list_is_no_fraction(text: str, entities: list[str], note: str) -> None:
+    assert [finding.entity for finding in check_cuts(ALL, normalise(text).text)] == entities, note
 
 
 @pytest.mark.parametrize("pattern", [p for p in CATALOGUE if not (p.entity or "").startswith("SECRET")], ids=lambda p: p.name)

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from moderation.detect.assigned import entropy
 from moderation.detect.matcher import Pattern
 from moderation.detect.patterns import Patterns
-from moderation.detect.secrets import KINDS, SECRETS, Secrets, entropy
+from moderation.detect.secrets import KINDS, SECRETS, Secrets
 from moderation.normalise import normalise
 from tests.detect.law import check_cuts, check_random, spans, streamed, whole
 
@@ -65,6 +66,93 @@ def test_kinds_are_named_alike() -> None:
 )
 def test_what_only_looks_like_one(text: str, note: str) -> None:
     assert check_cuts(ALL, normalise(text).text) == (), note
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "password = request.form['password']",
+        "const password = req.body.password;",
+        "password=hashed_password",
+        "password: form.password",
+        "password = form.cleaned_data['password1']",
+        "if password == user.password1:",
+        "this.password = password1;",
+        "this.password = newPassword2;",
+        "password: Optional[str] = None",
+        "password: Mapped<String>",
+        "password = config->password2;",
+        "password = Settings::password1",
+        "password: z.string().min(8)",
+        "password = $password1;",
+        "PASSWORD=$DB_PASSWORD1",
+        "password: !secret mysql_root",
+        "password: case-sensitive",
+        "WHERE password = :password1",
+        "pwd: /home/user/project1",
+        "PWD=~/work/project1",
+        "PASS: test_login_12",
+        "PASS: tests/unit/test_login_1.py",
+        "postgresql://${USER}:${PASS}@db",
+        "mysql://{user}:{password}@{host}/x",
+        "app: web-frontend-7f9c6d5b4a3e2d1c",
+        "client: okhttp/4.9.3-20210101-abcdef123456",
+        "API-Version: 2023-06-01-preview20231a",
+        "access token version: 2023-06-01-preview20231a",
+        "private: /home/user/.ssh/id_ed25519abcdefg",
+        "private_key: /home/user/.ssh/id_ed25519abcdefg",
+        "app version: 1.2.3-build20241105abcdef",
+        "signing: SHA256withRSA1234567a",
+        "access_token = session.data.user.access_token",
+        "compass: N45.1234",
+        "bypass: 123456",
+        "bypass=192.168.1.0/24",
+        "encompass: A1B2C3",
+        "trespass: 2nd-degree",
+        "boarding pass: AB12345",
+        "private_key: ed25519.Ed25519PrivateKey",
+        "a tokenizer: //cdn.example.org/models/tok-rules-part1.txt",
+        "type Login { password: String! }",
+        "password: Joi.string().min(6)",
+        "password: {{ vault_db_password }}",
+        "password: ${{ secrets.DB_PASSWORD }}",
+        "const pwd = path.resolve(__dirname1)",
+    ],
+)
+def test_code_is_not_damaged(code: str) -> None:
+    assert check_cuts(ALL, normalise(code).text) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("password: Passw0rd!", "Passw0rd!"),
+        ("DB_PASS=Sup3rSecret!!", "Sup3rSecret!!"),
+        ("密码：Aa123456!。", "Aa123456!"),
+        ("password: Passw0rd. Next", "Passw0rd"),
+        ("(password: Abc123!)", "Abc123!"),
+        ("密码是：Abc@123！", "Abc@123!"),
+        ("the password is: Abc@123", "Abc@123"),
+        ('_auth = "dXNlcjpwYXNzd29yZDEyMw=="', "dXNlcjpwYXNzd29yZDEyMw=="),
+        ("client_secret: aB38Q~dE5fG7hJ9kL1mN3pQ", "aB38Q~dE5fG7hJ9kL1mN3pQ"),
+        ("password=1b[c]2{d}", "1b[c]2{d}"),
+        ("pass: hunter2x", "hunter2x"),
+        ("dbpass=hunter2x", "hunter2x"),
+        ("my password is Password1", "Password1"),
+        ("my password is password1", "password1"),
+        ('"password": "req.body.x1"', "req.body.x1"),
+        ('password = "a;b,c)d1"', "a;b,c)d1"),
+        ("password = 'Abc123!?'", "Abc123!?"),
+        ("passphrase: correct-horse-battery-staple", "correct-horse-battery-staple"),
+        ("curl -H 'Authorization: Basic YWxhZGRpbjpvcGVuc2VzYW1l'", "YWxhZGRpbjpvcGVuc2VzYW1l"),
+        ('"auth": "aB3dE5fG7hJ9kL1mN3pQ"', "aB3dE5fG7hJ9kL1mN3pQ"),
+        (f"SLACK_APP=xapp-1-A0123456789-1234567890123-{'0a1b2c3d' * 8}", f"xapp-1-A0123456789-1234567890123-{'0a1b2c3d' * 8}"),
+        ("api_key = 12345678-1234-4abc-8def-1234567890ab", "12345678-1234-4abc-8def-1234567890ab"),
+    ],
+)
+def test_a_secret_is_taken_whole(text: str, value: str) -> None:
+    plain = normalise(text).text
+    assert [found for _, found in spans(check_cuts(ALL, plain), plain)] == [value]
 
 
 def pem(lines: int) -> str:
