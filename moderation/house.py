@@ -98,7 +98,7 @@ class House:
             lambda: Log.open(
                 data, keys=keys, origin=config.origin, version=__version__, disk=disk, observe=batch,
                 count=lambda kind, leaves: metrics.add("log_leaves", kind, amount=leaves),
-            )  # fmt: skip
+            )
         )
         try:
             policies = Policies(loader, log, Bundles(data), metrics, __version__, say)

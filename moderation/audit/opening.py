@@ -76,7 +76,8 @@ def _take(data: Path, index: int | None, disk: Disk) -> tuple[Path, int]:
 def _boot(writer: Writer, signer: Signer, folder: Path, start: Recovered, version: str, disk: Disk) -> tuple[str, ...]:
     """The first batch of a boot: who writes, what was torn, and a `close` for every request that was cut off."""
     vouched = start.tree.size == 0 or (folder / "checkpoint").exists()
-    opened = log_open(version=version, key=signer.verifier.line(), siblings=_siblings(folder, disk), checkpoint=vouched)
+    opened = log_open(version=version, key=signer.verifier.line(), siblings=_siblings(folder, disk), checkpoint=vouched,
+                      unsigned=start.unsigned)
     closes = [interrupted(request, count) for request, count in start.pairs.open.items()]
     bodies = [opened, *start.torn, *closes]
     result = writer.write([bodies])[0]

@@ -20,7 +20,7 @@ from typing import Any
 from moderation.audit.index import Index, Query, Row
 from moderation.audit.recall import joined
 from moderation.audit.verify import verify
-from moderation.audit.verify_log import Report
+from moderation.audit.verify_report import Report
 from moderation.cli.verb import Argument, Verb
 from moderation.errors import UsageError
 from moderation.text import Phase

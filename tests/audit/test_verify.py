@@ -20,7 +20,7 @@ from moderation.audit.note import Checkpoint, Signer, parse_signer
 from moderation.audit.qseg import NO_PREV, commit_frame, header_for, read, record_frame
 from moderation.audit.store import Log
 from moderation.audit.verify import verify
-from moderation.audit.verify_log import Report
+from moderation.audit.verify_report import Report
 from moderation.audit.writer import Limits
 from tests.audit.mini_verifier import check
 from tests.audit.samples import POLICY, activation, closed, decided, fill, leaves_of, opened, ulid
