@@ -25,14 +25,14 @@ def verify(data: Path, trust: Trust | None = None) -> Report:
     Raises FileNotFoundError where there is nothing to check, and OSError for what cannot be read.
     """
     trust, report, audits = trust or Trust(), Report(), dict[str, LogAudit]()
-    keys = trust.keys or data / "keys"
-    known, kept = known_logs(keys), kept_policies(data)
+    keys = trust.keys or _beside(data, report)
+    known, kept = known_logs(keys) if keys else set(), kept_policies(data)
     for folder in _folders(data):
         audits[folder.name] = LogAudit(folder, report)
         audits[folder.name].look()
     for folder in _folders(data):  # once more: a log that another one has seen may be new
         audit = audits.setdefault(folder.name, LogAudit(folder, report))
-        audit.read_claims(keys / f"{folder.name}.checkpoint")
+        audit.read_claims(keys / f"{folder.name}.checkpoint" if keys else None)
     if not audits and not known and not kept and not trust.given:
         raise FileNotFoundError(f"{data}: no log folders (log-0, log-1, …) here; expected the --data folder of a sidecar")
     for audit in audits.values():
@@ -46,13 +46,25 @@ def verify(data: Path, trust: Trust | None = None) -> Report:
         audit.check_claims()
     _check_names(audits, report)
     _check_empty(data, audits, check_policies(data, kept, audits.values(), report), report)
-    if any((data / "keys" / f"{name}.key").exists() for name in audits):
-        report.notes.append(f"{data / 'keys'}: the private keys lie beside the logs, so whoever can write here could have signed "
-                            "anew. Keep them apart with --keys, and keep copies of checkpoints elsewhere.")
     if (data / "index.sqlite").exists():
         report.notes.append(f"{data / 'index.sqlite'}: derived, and not looked at. A query checks each decision that it shows "
                             "against the log; one that was taken out of the index would be missed. Delete the file in doubt.")
     return report
+
+
+def _beside(data: Path, report: Report) -> Path | None:
+    """The keys folder where it lies beside the logs, and may be read."""
+    keys = data / "keys"
+    try:
+        found = known_logs(keys)
+    except PermissionError:
+        report.notes.append(f"{keys}: cannot be read by you, so its copies of checkpoints were not compared. It lies beside the "
+                            "logs, so whoever can write here could have signed anew.")
+        return None
+    if found:
+        report.notes.append(f"{keys}: the private keys lie beside the logs, so whoever can write here could have signed anew. "
+                            "Keep them apart with --keys, and keep copies of checkpoints elsewhere.")
+    return keys
 
 
 def _folders(data: Path) -> list[Path]:

@@ -77,7 +77,7 @@ class LogAudit:
         """Note what is there now."""
         self._sizes = {path.name: path.stat().st_size for path in self.folder.iterdir() if SEGMENT.fullmatch(path.name)}
 
-    def read_claims(self, copy: Path) -> None:
+    def read_claims(self, copy: Path | None) -> None:
         """Read the key, the checkpoint, and the copy of the checkpoint where there is one."""
         self.state.in_use = is_in_use(self.folder)
         try:
@@ -88,7 +88,7 @@ class LogAudit:
             self._has_key_file = True
             self.state.origin = self.key[0] if self.key else ""
         self._has_checkpoint = self._read_checkpoint(self.folder / "checkpoint")
-        self.has_copy = self._read_checkpoint(copy)
+        self.has_copy = copy is not None and self._read_checkpoint(copy)
 
     def _read_checkpoint(self, path: Path) -> bool:
         try:
