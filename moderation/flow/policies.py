@@ -174,7 +174,10 @@ class Policies:
             self._say(f"the policy is now {ref.id} version {ref.hash[:12]}")
 
     async def watch(self, every: float) -> None:
-        """Look for changed files for ever, and for a log that can record again what waits for it."""
+        """Look for changed files for ever, and for a log that can record again what waits for it.
+
+        By content, so that a file swapped by a symlink is noticed.
+        """
         stamps: dict[Path, tuple[int, int, int] | None] = {}
         while True:
             await asyncio.sleep(every)
