@@ -132,6 +132,45 @@ def test_an_error_at_the_very_end_is_made_good(tmp_path: Path, call: str) -> Non
     assert [leaf["kind"] for leaf in sound(tmp_path)] == ["log_open", "open", "close"]
 
 
+def test_what_waited_while_a_write_failed_is_not_acknowledged(tmp_path: Path) -> None:
+    """A fast write fails in one loop while a strict append of another loop is on its way already."""
+    class Failing(Disk):
+        armed = False
+        entered, go = threading.Event(), threading.Event()
+
+        def write(self, fd: int, data: bytes) -> None:
+            if self.armed:
+                self.armed = False
+                self.entered.set()
+                assert self.go.wait(5)
+                raise OSError(errno.EIO, "EIO")
+            super().write(fd, data)
+
+    async def run() -> None:
+        disk = Failing()
+        log = Log.open(tmp_path, disk=disk, limits=QUICK)
+        disk.armed = True
+
+        async def fast() -> None:
+            await log.append(opened(ulid(1)), strict=False)
+
+        async def strict() -> int:
+            threading.Timer(0.1, disk.go.set).start()  # by then the log's thread has taken it, and waits for the writer
+            return await log.append(opened(ulid(2)), strict=True)
+
+        first = asyncio.create_task(asyncio.to_thread(asyncio.run, fast()))
+        assert await asyncio.to_thread(disk.entered.wait, 5)
+        with pytest.raises(LogError):
+            await strict()
+        with pytest.raises(LogError):
+            await first
+        await until(lambda: log.latched is None)
+        await log.close()
+
+    asyncio.run(run())
+    assert [(leaf["kind"], leaf.get("lost")) for leaf in sound(tmp_path)] == [("log_open", None), ("gap", 2)]
+
+
 @pytest.mark.parametrize("strict", [True, False])
 @pytest.mark.parametrize("call", ["write", "fdatasync"])
 def test_every_gap_says_since_when(tmp_path: Path, call: str, strict: bool) -> None:
