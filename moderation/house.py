@@ -95,7 +95,10 @@ class House:
             metrics.observe("log_sync_seconds", seconds)
 
         log = await asyncio.to_thread(
-            lambda: Log.open(data, keys=keys, origin=config.origin, version=__version__, disk=disk, observe=batch)
+            lambda: Log.open(
+                data, keys=keys, origin=config.origin, version=__version__, disk=disk, observe=batch,
+                count=lambda kind, leaves: metrics.add("log_leaves", kind, amount=leaves),
+            )
         )
         try:
             policies = Policies(loader, log, Bundles(data), metrics, __version__, say)
@@ -104,7 +107,7 @@ class House:
             await log.close()
             raise
         upstreams = Upstreams(config)
-        ledger = Ledger(log, log.fingerprint_key, os.urandom, __version__, lambda kind: metrics.add("log_leaves", kind))
+        ledger = Ledger(log, log.fingerprint_key, os.urandom, __version__)
         chat = Chat(config, ledger, metrics, upstreams, lambda: int(time.time()), time.monotonic)
         desk = Desk(config, policies, ledger, metrics, lambda: log.latched, lambda: sidecar.draining, PAGES)
         sidecar = Sidecar(config, chat, desk, metrics, upstreams, new_id, say)

@@ -92,7 +92,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("log_sync_seconds", Kind.HISTOGRAM, "Time of one fdatasync of the log.", (), _QUICK),
     Metric("log_failed", Kind.GAUGE, "1 while the log cannot be written."),
     Metric("policy_reloads", Kind.COUNTER, "Policy files read, by whether they were taken.", ("result",)),
-    Metric("policy_active", Kind.GAUGE, "1 for the policy that decides now.", ("policy", "hash")),
+    Metric("policy_active", Kind.GAUGE, "1 for each policy that decides now.", ("policy", "hash")),
 )
 
 
@@ -169,11 +169,11 @@ class Metrics:
             raise TypeError(f"{name} is no gauge: only a gauge can be set")
         series.values[shown] = float(value)
 
-    def only(self, name: str, *labels: str) -> None:
-        """Set this one series of a gauge to 1 and forget its others."""
+    def only(self, name: str, rows: Iterable[tuple[str, ...]]) -> None:
+        """Set the series of a gauge with these labels to 1 and forget its others."""
+        shown = {self._at(name, labels)[1]: 1.0 for labels in rows}
         with self._lock:
-            self._series[name].values.clear()
-        self.set(name, 1, *labels)
+            self._series[name].values = shown
 
     def observe(self, name: str, value: float, *labels: str) -> None:
         series, shown = self._at(name, labels)

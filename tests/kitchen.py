@@ -17,7 +17,7 @@ from moderation.audit.disk import Disk
 from moderation.audit.index import Index, Query, Row
 from moderation.audit.replay import Replayed, replay
 from moderation.audit.verify import verify
-from moderation.audit.verify_log import Report
+from moderation.audit.verify_report import Report
 from moderation.cli.serve import configuration
 from moderation.detect.api import Detector
 from moderation.detect.build import build

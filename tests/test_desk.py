@@ -164,6 +164,8 @@ def test_metrics_count(tmp_path: Path) -> None:
                 'moderation_decisions_total{action="block",phase="input"} 2.0',
                 'moderation_rules_total{mode="enforce",phase="input",rule="weapons"} 2.0',
                 'moderation_log_leaves_total{leaf="decision"} 4.0',
+                'moderation_log_leaves_total{leaf="log_open"} 1.0',
+                'moderation_log_leaves_total{leaf="policy_activate"} 1.0',
                 "moderation_in_flight 0.0",
             ):
                 assert line in text.split("\n")

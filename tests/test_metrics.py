@@ -87,14 +87,15 @@ def test_known_names_are_shown_from_then_on() -> None:
     assert shown == {OTHER: 1, "mask": 1}
 
 
-def test_one_policy_is_active() -> None:
+@pytest.mark.parametrize("versions", [["a1", "b2", "a1"], ["a1", "a1 b2", "b2 c3", "c3"], ["a1 a1", ""]])
+def test_the_policies_that_decide_are_active_and_no_others(versions: list[str]) -> None:
     metrics = Metrics()
-    for version in ["a1", "b2", "a1"]:
-        metrics.know("policy", ["default"])
-        metrics.know("hash", [version])
-        metrics.only("policy_active", "default", version)
-        shown = {labels for name, labels in samples(metrics) if name == "moderation_policy_active"}
-        assert shown == {(("hash", version), ("policy", "default"))}
+    metrics.know("policy", ["default"])
+    metrics.know("hash", ["a1", "b2", "c3"])
+    for now in versions:
+        metrics.only("policy_active", [("default", version) for version in now.split()])
+        shown = {labels: value for (name, labels), value in samples(metrics).items() if name == "moderation_policy_active"}
+        assert shown == {(("hash", version), ("policy", "default")): 1 for version in now.split()}
 
 
 def test_two_of_them_share_nothing() -> None:

@@ -1,39 +1,42 @@
 """A SQLite index over all logs of a data folder: derived, and rebuilt from the log files whenever it is missing or does not fit.
 
-Only queries bring it up to date; the server never touches it. Knows nothing of keys, proofs or signatures: that is verify's.
+Only queries bring it up to date; the server never touches it. It says where leaves stand, and is believed in nothing else: what
+is shown is read from the log files, and an index that does not fit them is thrown away. Knows nothing of proofs or signatures.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import re
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from moderation.audit.canon import CanonError, decode
 from moderation.audit.merkle import Tree
 from moderation.audit.note import NoteError, parse_verifier
 from moderation.audit.qseg import NO_PREV, Leaf, ordered, parse_header, read
+from moderation.audit.reader import PlaceError, Reader
 from moderation.errors import LogError
 
-SCHEMA = 1
+T = TypeVar("T")
+
+SCHEMA = 2
 """Raised with every change of the tables; an index of another number is built anew."""
 _TABLES = """
 CREATE TABLE logs (log TEXT PRIMARY KEY, origin TEXT NOT NULL, size INTEGER NOT NULL, last BLOB NOT NULL);
-CREATE TABLE leaves (log TEXT NOT NULL, idx INTEGER NOT NULL, kind TEXT NOT NULL, req TEXT, n INTEGER, ts INTEGER NOT NULL,
-                     data BLOB NOT NULL, PRIMARY KEY (log, idx)) WITHOUT ROWID;
-CREATE INDEX leaves_req ON leaves (req, n) WHERE req IS NOT NULL;
-CREATE TABLE decisions (id TEXT NOT NULL, log TEXT NOT NULL, idx INTEGER NOT NULL, ts INTEGER NOT NULL, req TEXT NOT NULL,
-                        n INTEGER NOT NULL, phase TEXT NOT NULL, action TEXT NOT NULL, would TEXT NOT NULL,
-                        degraded INTEGER NOT NULL, tenant TEXT, route TEXT, region TEXT, model TEXT, policy TEXT,
-                        simulated INTEGER NOT NULL, PRIMARY KEY (log, idx)) WITHOUT ROWID;
+CREATE TABLE leaves (log TEXT NOT NULL, idx INTEGER NOT NULL, req TEXT, first INTEGER NOT NULL, at INTEGER NOT NULL,
+                     PRIMARY KEY (log, idx)) WITHOUT ROWID;
+CREATE INDEX leaves_req ON leaves (req) WHERE req IS NOT NULL;
+CREATE TABLE decisions (log TEXT NOT NULL, idx INTEGER NOT NULL, ts INTEGER NOT NULL, req TEXT NOT NULL, phase TEXT NOT NULL,
+                        action TEXT NOT NULL, degraded INTEGER NOT NULL, tenant TEXT, route TEXT, model TEXT,
+                        PRIMARY KEY (log, idx)) WITHOUT ROWID;
 CREATE INDEX decisions_ts ON decisions (ts);
 CREATE INDEX decisions_req ON decisions (req);
-CREATE TABLE fired (log TEXT NOT NULL, idx INTEGER NOT NULL, rule TEXT NOT NULL, enforced INTEGER NOT NULL,
-                    PRIMARY KEY (log, idx, rule, enforced)) WITHOUT ROWID;
+CREATE TABLE fired (log TEXT NOT NULL, idx INTEGER NOT NULL, rule TEXT NOT NULL, PRIMARY KEY (log, idx, rule)) WITHOUT ROWID;
 CREATE INDEX fired_rule ON fired (rule);
 """
 
@@ -88,10 +91,15 @@ class Index:
         if not data.is_dir():
             raise LogError(f"{data}: no such folder; expected the --data folder of a sidecar")
         self._data = data
+        self._path = data / "index.sqlite"
+        self._reader = Reader(data)
         self._db = self._connect()
+        self.misfit = False
+        """Whether the index did not fit the log and was built anew: somebody edited it, or a disk failed."""
 
     def close(self) -> None:
         self._db.close()
+        self._reader.close()
 
     def __enter__(self) -> Index:
         return self
@@ -100,28 +108,39 @@ class Index:
         self.close()
 
     def _connect(self) -> sqlite3.Connection:
-        path = self._data / "index.sqlite"
-        if not os.access(self._data, os.W_OK):
-            path = Path(":memory:")  # a copy kept as evidence, perhaps; it can be searched all the same
-        for attempt in range(2):
-            db = sqlite3.connect(path, timeout=30, isolation_level=None)
+        # A folder that cannot be written is a copy kept as evidence, perhaps; it can be searched all the same.
+        for _ in range(2 if os.access(self._data, os.W_OK) else 0):
             try:
-                # Derived data: what a crash of the machine takes is read again from the log.
-                db.execute("PRAGMA synchronous=OFF")
+                return self._prepared(self._path)
+            except sqlite3.OperationalError:
+                break  # a full disk, another's lock: the index is a help, and not needed
+            except sqlite3.DatabaseError:
+                if not self._removed():  # not a database any more
+                    break
+        return self._prepared(Path(":memory:"))
+
+    def _prepared(self, path: Path) -> sqlite3.Connection:
+        db = sqlite3.connect(path, timeout=30, isolation_level=None)
+        try:
+            # Derived data: what a crash of the machine takes is read again from the log.
+            db.execute("PRAGMA synchronous=OFF")
+            db.execute("PRAGMA temp_store=MEMORY")
+            if db.execute("PRAGMA user_version").fetchone()[0] != SCHEMA:
+                db.execute("BEGIN IMMEDIATE")
                 if db.execute("PRAGMA user_version").fetchone()[0] != SCHEMA:
-                    db.execute("BEGIN IMMEDIATE")
-                    if db.execute("PRAGMA user_version").fetchone()[0] != SCHEMA:
-                        self._make(db)
-                    db.execute("COMMIT")
-                db.execute("SELECT count(*) FROM logs").fetchone()
-            except sqlite3.DatabaseError as error:
-                db.close()
-                if attempt or isinstance(error, sqlite3.OperationalError):
-                    raise LogError(f"{path}: {error}; delete the file, it is built anew") from None
-                path.unlink(missing_ok=True)  # not a database any more
-            else:
-                return db
-        raise AssertionError("unreachable")
+                    self._make(db)
+                db.execute("COMMIT")
+            db.execute("SELECT count(*) FROM logs").fetchone()
+        except sqlite3.DatabaseError:
+            db.close()
+            raise
+        return db
+
+    def _removed(self) -> bool:
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
+            return True
+        return False
 
     def _make(self, db: sqlite3.Connection) -> None:
         for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
@@ -132,6 +151,14 @@ class Index:
 
     def catch_up(self) -> None:
         """Take in what the logs hold and the index does not. Raises LogError for a log that cannot be read."""
+        try:
+            self._catch_up()
+        except sqlite3.DatabaseError:
+            self._db.close()
+            self._db = self._prepared(Path(":memory:"))
+            self._catch_up()
+
+    def _catch_up(self) -> None:
         folders = [path for path in self._data.iterdir() if re.fullmatch("log-[0-9]+", path.name) and (path / "key.pub").exists()]
         self._db.execute("BEGIN IMMEDIATE")
         with self._db:  # commits, or rolls back on an error
@@ -139,9 +166,27 @@ class Index:
                 if log not in {folder.name for folder in folders}:
                     self._forget(log)
             for folder in sorted(folders):
-                if not self._follow(folder):
+                try:
+                    fits = self._follow(folder)
+                except LogError:
+                    fits = False  # the log is damaged, or the index is: the second try tells
+                if not fits:
                     self._forget(folder.name)
                     self._follow(folder)
+
+    def _sure(self, ask: Callable[[], T]) -> T:
+        """What the index says and the log confirms. One that does not fit the log is built anew, once."""
+        try:
+            return ask()
+        except (PlaceError, sqlite3.DatabaseError):
+            self.misfit = True
+            self._db.close()
+            self._db = self._connect() if self._removed() else self._prepared(Path(":memory:"))
+            self.catch_up()
+        try:
+            return ask()
+        except PlaceError as error:
+            raise LogError(f"{self._data}: {error}. Run `moderation audit verify`") from None
 
     def _forget(self, log: str) -> None:
         for table in ("logs", "leaves", "decisions", "fired"):
@@ -161,11 +206,12 @@ class Index:
             return False
         try:
             for scan in read(origin, ((name, (folder / name).read_bytes()) for name in files[start:]), tree, prev):
+                first = tree.size
                 for leaf in scan.leaves:
                     if leaf.index == size - 1 and leaf.hash != last:
                         return False
                     if leaf.index >= size:
-                        self._take(folder.name, leaf)
+                        self._take(folder.name, first, leaf)
                 tree, prev = scan.tree, scan.prev
         except LogError as error:
             raise LogError(f"{folder}/{error}. Run `moderation audit verify`") from None
@@ -174,11 +220,11 @@ class Index:
         self._db.execute("INSERT OR REPLACE INTO logs VALUES (?, ?, ?, ?)", (folder.name, origin, tree.size, prev))
         return True
 
-    def _take(self, log: str, leaf: Leaf) -> None:
+    def _take(self, log: str, first: int, leaf: Leaf) -> None:
         try:
             body = decode(leaf.data)
-            row = (log, leaf.index, body["kind"], body.get("req"), body.get("n"), body["ts"], leaf.data)
-            self._db.execute("INSERT INTO leaves VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            row = (log, leaf.index, body.get("req"), first, leaf.offset)
+            self._db.execute("INSERT INTO leaves VALUES (?, ?, ?, ?, ?)", row)
             if body["kind"] == "decision":
                 self._take_decision(log, leaf.index, body)
         except CanonError as error:
@@ -187,27 +233,26 @@ class Index:
             raise LogError(f"leaf {leaf.index}: not of a form that this version knows") from None
 
     def _take_decision(self, log: str, index: int, body: Mapping[str, object]) -> None:
-        request, n = body["req"], body["n"]
         first = index
         if body["part"] == 0:
-            scope, policy = _members(body, "scope"), _members(body, "policy")
-            where = (scope.get("tenant"), scope.get("route"), scope.get("region"), scope.get("model"), policy.get("hash"))
-            what = (body["phase"], body["act"], body["would_act"], body["degraded"])
-            self._db.execute("INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                             (f"{request}.{n}", log, index, body["ts"], request, n, *what, *where, body["simulated"]))
+            scope = _members(body, "scope")
+            row = (log, index, body["ts"], body["req"], body["phase"], body["act"], body["degraded"])
+            where = (scope.get("tenant"), scope.get("route"), scope.get("model"))
+            self._db.execute("INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, *where))
         else:
             part = body["part"]
             first -= part if isinstance(part, int) else 0  # parts stand side by side
-        for name, enforced in (("rules", 1), ("would", 0)):
-            entries = body.get(name, [])
-            for rule in entries if isinstance(entries, list) else []:
-                self._db.execute("INSERT OR IGNORE INTO fired VALUES (?, ?, ?, ?)", (log, first, rule["id"], enforced))
+        for rule in _rules(body, "rules") + _rules(body, "would"):
+            self._db.execute("INSERT OR IGNORE INTO fired VALUES (?, ?, ?)", (log, first, rule))
 
     def find(self, query: Query) -> list[Row]:
-        """The decisions that fit, oldest first."""
+        """The decisions that fit, oldest first, as the log has them."""
+        return self._sure(lambda: self._find(query))
+
+    def _find(self, query: Query) -> list[Row]:
         conditions = {
             "ts >= ?": query.since, "ts < ?": query.until, "action = ?": query.action, "phase = ?": query.phase,
-            "tenant = ?": query.tenant, "route = ?": query.route, "model = ?": query.model, "req = ?": query.request,
+            "tenant = ?": query.tenant, "route = ?": query.route, "model = ?": query.model, "d.req = ?": query.request,
             "degraded = ?": query.degraded,
             "EXISTS (SELECT 1 FROM fired WHERE fired.log = d.log AND fired.idx = d.idx AND rule = ?)": query.rule,
         }
@@ -215,23 +260,63 @@ class Index:
         where = " AND ".join(used) or "1"
         limit = -1 if query.limit is None else query.limit
         found = self._db.execute(
-            "SELECT id, ts, req, phase, action, would, degraded, model, route, tenant, region, policy, simulated, log, idx "
-            f"FROM decisions AS d WHERE {where} ORDER BY ts DESC, log DESC, idx DESC LIMIT ?", (*used.values(), limit)).fetchall()
-        return [self._row(row) for row in reversed(found)]
+            "SELECT d.log, d.idx, first, at, ts, d.req, phase, action, degraded, tenant, route, model "
+            "FROM decisions AS d LEFT JOIN leaves AS l ON l.log = d.log AND l.idx = d.idx "
+            f"WHERE {where} ORDER BY ts DESC, d.log DESC, d.idx DESC LIMIT ?", (*used.values(), limit)).fetchall()
+        rows: list[Row] = []
+        for log, index, first, at, *told in reversed(found):
+            row = self._row(log, index, first, at)
+            have = (row.ts, row.request_id, row.phase, row.action, int(row.degraded), row.tenant, row.route, row.model)
+            if [*map(str, told)] != [*map(str, have)] or not _fits(row, query):
+                raise PlaceError(f"{log}: leaf {index} is not what was asked for")
+            rows.append(row)
+        return rows
 
-    def _row(self, row: Sequence[object]) -> Row:
-        (ident, ts, request, phase, action, would, degraded, model, route, tenant, region, policy, simulated, log, index) = row
-        fired = self._db.execute("SELECT rule, enforced FROM fired WHERE log = ? AND idx = ? ORDER BY rule",
-                                 (log, index)).fetchall()
-        return Row(str(ident), int(str(ts)), str(request), str(phase), str(action), str(would),
-                   tuple(dict.fromkeys(rule for rule, _ in fired)), tuple(rule for rule, enforced in fired if not enforced),
-                   bool(degraded), str(model), str(route), str(tenant), str(region), str(policy), bool(simulated), str(log),
-                   int(str(index)))
+    def _row(self, log: str, index: int, first: int, at: int) -> Row:
+        leaf = self._reader.leaf(log, index, first, at)
+        try:
+            if leaf["kind"] != "decision" or leaf["part"] != 0:
+                raise PlaceError(f"{log}: leaf {index} is no decision")
+            enforced, monitored = set(_rules(leaf, "rules")), set(_rules(leaf, "would"))
+            for number in range(1, int(str(leaf["parts"]))):
+                part = self._leaf(log, index + number)
+                enforced.update(_rules(part, "rules"))
+                monitored.update(_rules(part, "would"))
+            scope, policy = _members(leaf, "scope"), _members(leaf, "policy")
+            return Row(f"{leaf['req']}.{leaf['n']}", int(str(leaf["ts"])), str(leaf["req"]), str(leaf["phase"]), str(leaf["act"]),
+                       str(leaf["would_act"]), tuple(sorted(enforced | monitored)), tuple(sorted(monitored)),
+                       bool(leaf["degraded"]), str(scope.get("model")), str(scope.get("route")), str(scope.get("tenant")),
+                       str(scope.get("region")), str(policy.get("hash")), bool(leaf["simulated"]), log, index)
+        except (KeyError, TypeError, ValueError):
+            raise PlaceError(f"{log}: leaf {index} is no decision of a form that this version knows") from None
+
+    def _leaf(self, log: str, index: int) -> dict[str, object]:
+        place = self._db.execute("SELECT first, at FROM leaves WHERE log = ? AND idx = ?", (log, index)).fetchone()
+        return self._reader.leaf(log, index, *(place or (0, 0)))
 
     def leaves(self, request: str) -> list[dict[str, object]]:
-        """All leaves of one request, in order."""
-        found = self._db.execute("SELECT data FROM leaves WHERE req = ? ORDER BY log, idx", (request,)).fetchall()
-        return [json.loads(data) for (data,) in found]
+        """All leaves of one request, in order, as the log has them."""
+        return self._sure(lambda: self._leaves(request))
+
+    def _leaves(self, request: str) -> list[dict[str, object]]:
+        found = self._db.execute("SELECT log, idx, first, at FROM leaves WHERE req = ? ORDER BY log, idx", (request,)).fetchall()
+        leaves = [self._reader.leaf(*place) for place in found]
+        decided = len({leaf.get("n") for leaf in leaves if leaf.get("kind") == "decision"})
+        short = [leaf for leaf in leaves if leaf.get("kind") == "close" and leaf.get("decisions") != decided]
+        if any(leaf.get("req") != request for leaf in leaves) or (short and not self.misfit):
+            raise PlaceError(f"request {request}: its leaves are not all here")
+        if short:
+            self.misfit = False  # a new index says the same: the log is short, and a gap leaf in it says why
+        return leaves
+
+
+def _fits(row: Row, query: Query) -> bool:
+    """Whether a row is one that the query asked for."""
+    asked = ((query.action, row.action), (query.phase, row.phase), (query.tenant, row.tenant), (query.route, row.route),
+             (query.model, row.model), (query.request, row.request_id), (query.degraded, row.degraded))
+    return (all(want is None or want == have for want, have in asked)
+            and (query.rule is None or query.rule in row.rules)
+            and (query.since is None or row.ts >= query.since) and (query.until is None or row.ts < query.until))
 
 
 def _start(folder: Path, files: Sequence[str], size: int) -> tuple[int, Tree, bytes]:
@@ -247,3 +332,8 @@ def _start(folder: Path, files: Sequence[str], size: int) -> tuple[int, Tree, by
 def _members(body: Mapping[str, object], name: str) -> Mapping[str, object]:
     value = body[name]
     return value if isinstance(value, dict) else {}
+
+
+def _rules(body: Mapping[str, object], name: str) -> list[str]:
+    entries = body.get(name, [])
+    return [str(rule["id"]) for rule in entries] if isinstance(entries, list) else []

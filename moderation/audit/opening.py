@@ -33,6 +33,8 @@ class Opened:
     lock: int
     writer: Writer
     fingerprint_key: bytes
+    kinds: tuple[str, ...]
+    """Of the leaves that the opening wrote."""
 
 
 def open_folder(
@@ -48,14 +50,14 @@ def open_folder(
             copy = ring.folder / f"{folder.name}.checkpoint"
             start = recover(disk, folder, signer.verifier, [folder / "checkpoint", copy])
             writer = Writer(folder, signer, disk, clock, limits, secrets.token_hex(8), start, [copy])
-            _boot(writer, signer, folder, start, version, disk)
+            kinds = _boot(writer, signer, folder, start, version, disk)
             done = True
         finally:
             if not done:
                 disk.close(lock)
     except OSError as error:
         raise LogError(f"{error.filename or data}: {error.strerror}; the decision log cannot be opened") from None
-    return Opened(folder, lock, writer, key)
+    return Opened(folder, lock, writer, key, kinds)
 
 
 def _take(data: Path, index: int | None, disk: Disk) -> tuple[Path, int]:
@@ -71,17 +73,20 @@ def _take(data: Path, index: int | None, disk: Disk) -> tuple[Path, int]:
     raise LogError(f"{where}: another process is writing this log; use another --data, or let that process end")
 
 
-def _boot(writer: Writer, signer: Signer, folder: Path, start: Recovered, version: str, disk: Disk) -> None:
+def _boot(writer: Writer, signer: Signer, folder: Path, start: Recovered, version: str, disk: Disk) -> tuple[str, ...]:
     """The first batch of a boot: who writes, what was torn, and a `close` for every request that was cut off."""
     vouched = start.tree.size == 0 or (folder / "checkpoint").exists()
-    opened = log_open(version=version, key=signer.verifier.line(), siblings=_siblings(folder, disk), checkpoint=vouched)
+    opened = log_open(version=version, key=signer.verifier.line(), siblings=_siblings(folder, disk), checkpoint=vouched,
+                      unsigned=start.unsigned)
     closes = [interrupted(request, count) for request, count in start.pairs.open.items()]
-    result = writer.write([[opened, *start.torn, *closes]])[0]
+    bodies = [opened, *start.torn, *closes]
+    result = writer.write([bodies])[0]
     if isinstance(result, CanonError):
         raise LogError(f"{folder}: {result}")
     writer.sync(writer.mark())
     writer.checkpoint()
     writer.remember()
+    return tuple(str(body["kind"]) for body in bodies)
 
 
 def _siblings(folder: Path, disk: Disk) -> list[tuple[str, int, str]]:

@@ -214,10 +214,13 @@ def recovery(file: str, offset: int, count: int, digest: str) -> Body:
     return {"kind": "recovery", "file": file, "offset": offset, "bytes": count, "sha256": digest}
 
 
-def log_open(*, version: str, key: str, siblings: Iterable[tuple[str, int, str]], checkpoint: bool) -> Body:
-    """A process has opened the log. `siblings` are the other logs' checkpoints as they stood: (folder, size, root)."""
+def log_open(*, version: str, key: str, siblings: Iterable[tuple[str, int, str]], checkpoint: bool, unsigned: int) -> Body:
+    """A process has opened the log. `siblings` are the other logs' checkpoints as they stood: (folder, size, root).
+
+    `unsigned`: so many leaves before this one were under no checkpoint when the process found them.
+    """
     return {"kind": "log_open", "version": version, "key": key, "siblings": [list(item) for item in siblings],
-            "checkpoint": checkpoint}
+            "checkpoint": checkpoint, "unsigned": unsigned}
 
 
 def decision(

@@ -14,7 +14,7 @@ from pathlib import Path
 from moderation.audit.disk import Disk
 from moderation.audit.merkle import Tree
 from moderation.audit.note import Checkpoint, NoteError, Verifier, open_checkpoint
-from moderation.audit.qseg import NO_PREV, Scan, Tail, header_for, ordered, parse_header, read
+from moderation.audit.qseg import NO_PREV, Scan, SegmentError, Tail, header_for, ordered, parse_header, read, scan
 from moderation.audit.record import Body, recovery
 from moderation.errors import LogError
 
@@ -58,6 +58,8 @@ class Recovered:
     pairs: Pairs
     torn: tuple[Body, ...]
     """The `recovery` leaves to write."""
+    unsigned: int = 0
+    """Leaves that no checkpoint covers: the last ones before a crash, or somebody else's."""
 
 
 def recover(disk: Disk, folder: Path, verifier: Verifier, marks: Sequence[Path]) -> Recovered:
@@ -74,29 +76,30 @@ def recover(disk: Disk, folder: Path, verifier: Verifier, marks: Sequence[Path])
         raise LogError(f"LOSS: {folder}: the log begins with {files[0]}, seg-0.qseg is missing; put the missing files back")
     start, tree, prev = _last_boot(disk, folder, files)
     checkpoints = [(path, _checkpoint(disk, path, verifier)) for path in marks if path.exists()]
-    pairs, scan, before, first = Pairs(), None, tree, header_for(verifier.name, tree, prev)
+    pairs, last, before, first = Pairs(), None, tree, header_for(verifier.name, tree, prev)
     try:
-        for scan in read(verifier.name, ((name, disk.read(folder / name)) for name in files[start:]), tree, prev):
-            for leaf in scan.leaves:
+        for last in read(verifier.name, ((name, disk.read(folder / name)) for name in files[start:]), tree, prev):
+            for leaf in last.leaves:
                 pairs.see_leaf(leaf.data)
             for path, checkpoint in checkpoints:
-                _compare(path, checkpoint, before, scan)
-            first, before = header_for(verifier.name, before, prev), scan.tree
-            prev = scan.prev
+                _compare(path, checkpoint, before, last)
+            first, before = header_for(verifier.name, before, prev), last.tree
+            prev = last.prev
     except LogError as error:
         raise LogError(f"CORRUPT: {folder}/{error}. Nothing was changed. Run `moderation audit verify`, keep a copy of "
                        "the folder, and put back a sound copy or move this one away") from None
-    tree = scan.tree if scan else tree
+    tree = last.tree if last else tree
     for path, checkpoint in checkpoints:
         if checkpoint.size > tree.size:
             raise LogError(f"LOSS: {path} is signed for {checkpoint.size} leaves, {folder} has {tree.size}. Put the missing "
                            "files back; if they are gone for good, move the folder and its files in the keys folder away, and a "
                            "new log begins")
-    if scan is None:
+    if last is None:
         return Recovered(tree, prev, None, 0, pairs, ())
     head = first.to_bytes()
-    end = _cut(disk, folder, files[-1], scan, head)
-    return Recovered(tree, prev, files[-1], end, pairs, _torn(disk, folder, files[-1], scan.end, len(head)))
+    end = _cut(disk, folder, files[-1], last, head)
+    unsigned = tree.size - max((checkpoint.size for _, checkpoint in checkpoints), default=0)
+    return Recovered(tree, prev, files[-1], end, pairs, _torn(disk, folder, files[-1], last.end, len(head)), unsigned)
 
 
 def _last_boot(disk: Disk, folder: Path, files: Sequence[str]) -> tuple[int, Tree, bytes]:
@@ -107,7 +110,13 @@ def _last_boot(disk: Disk, folder: Path, files: Sequence[str]) -> tuple[int, Tre
     for number in range(len(files) - 1, 0, -1):
         data = disk.read(folder / files[number])
         header = parse_header(data)
-        if header is not None and _BOOT in data:
+        if header is None or _BOOT not in data:
+            continue
+        try:
+            booted = any(_BOOT in leaf.data for leaf in scan(data, header).leaves)
+        except SegmentError:
+            continue  # whoever reads the file from before it says what is wrong
+        if booted:  # and committed: a boot that stands in a torn tail has closed nothing
             return number, Tree(header.first, header.compact), header.prev
     return 0, Tree(), NO_PREV
 

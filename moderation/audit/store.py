@@ -8,13 +8,11 @@ in it. Knows nothing of what decisions mean.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from moderation.audit.canon import CanonError
@@ -22,10 +20,9 @@ from moderation.audit.disk import Disk
 from moderation.audit.opening import Opened, open_folder
 from moderation.audit.record import gap, interrupted
 from moderation.audit.recovery import Pairs
+from moderation.audit.waiting import Bodies, Waiting, tell
 from moderation.audit.writer import Clock, Limits
 from moderation.errors import LogError
-
-Bodies = Sequence[Mapping[str, object]]
 
 
 class SystemClock:
@@ -38,38 +35,34 @@ class SystemClock:
         return time.monotonic_ns() // 1000
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """Leaves on their way, and who waits for them."""
-
-    bodies: Bodies
-    loop: asyncio.AbstractEventLoop
-    done: asyncio.Future[int]
-
-
 class Log:
     """One log folder, held by this process from open to close."""
 
     def __init__(
-        self, opened: Opened, disk: Disk, clock: Clock, limits: Limits, observe: Callable[[int, float], None] | None,
+        self, opened: Opened, disk: Disk, clock: Clock, limits: Limits, observe: Callable[[int, float], None],
+        count: Callable[[str, int], None],
     ) -> None:
         self.folder, self.fingerprint_key = opened.folder, opened.fingerprint_key
         self.latched: LogError | None = None
         self._lock_fd, self._writer, self._pairs = opened.lock, opened.writer, Pairs()
         self._disk, self._clock, self._limits = disk, clock, limits
-        self._observe = observe
-        self._queue: deque[_Waiting] = deque()
+        self._observe, self._count = observe, count
+        self._queue: deque[Waiting] = deque()
         self._wake = threading.Condition()
         # Guards the writer and what is known of open requests. INVARIANT: not held during an fdatasync that requests wait for,
         # but to roll or reopen; the event loop never waits for it.
         self._writing = threading.RLock()
         self._unsynced: list[Mapping[str, object]] = []
+        self._unsynced_since: int | None = None
+        self._kinds: Counter[str] = Counter()
+        self._ours = 0
         self._dirty_at: float | None = None
         self._signed_at = self._failed_at = time.monotonic()
         self._lost, self._lost_since, self._rewound = 0, 0, False
         self._cause = ""
         self._unclosed: dict[str, int] = {}
         self._closing, self._pid = False, os.getpid()
+        self._tell_kinds(Counter(opened.kinds))
         self._thread = threading.Thread(target=self._run, name=f"audit-{opened.folder.name}", daemon=True)
         self._thread.start()
 
@@ -77,15 +70,17 @@ class Log:
     def open(
         cls, data: Path, *, keys: Path | None = None, origin: str | None = None, log_index: int | None = None, version: str = "",
         clock: Clock | None = None, disk: Disk | None = None, limits: Limits | None = None,
-        observe: Callable[[int, float], None] | None = None,
+        observe: Callable[[int, float], None] = lambda leaves, seconds: None,
+        count: Callable[[str, int], None] = lambda kind, leaves: None,
     ) -> Log:
         """Take the first free log folder of `data` (or the one asked for), bring it in order, and write its `log_open`.
 
-        Blocks on the disk. `observe` hears of each batch: leaves, seconds of its fdatasync; it is called in the log's thread.
+        Blocks on the disk. `observe` hears of each batch: leaves, seconds of its fdatasync. `count` hears of all leaves that are
+        durable: kind, how many. Both are called in the log's thread.
         """
         clock, disk, limits = clock or SystemClock(), disk or Disk(), limits or Limits()
         opened = open_folder(data, keys or data / "keys", origin, log_index, version, clock, disk, limits)
-        return cls(opened, disk, clock, limits, observe)
+        return cls(opened, disk, clock, limits, observe, count)
 
     @property
     def size(self) -> int:
@@ -101,31 +96,26 @@ class Log:
         self._refuse_if_down(bodies)
         if not strict and not self._queue and self._writing.acquire(blocking=False):
             try:
-                if self.latched is None and not self._writer.is_full():
+                if self.latched is None and not self._closing and not self._writer.is_full():
                     return self._write_now(bodies)
             finally:
                 self._writing.release()
         if len(self._queue) >= self._limits.queue:
             await self._room(bodies)
-            self._refuse_if_down(bodies)
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(bodies, loop, loop.create_future())
+        waiting = Waiting(bodies, loop, loop.create_future())
         with self._wake:
+            self._refuse_if_down(bodies)  # once more, under the lock: nothing comes into the queue of a log that is closing
             self._queue.append(waiting)
             self._wake.notify()
         return await waiting.done
 
     async def close(self) -> None:
-        """Close what is still open as interrupted, flush, sign the last checkpoint, let the folder go."""
-        if self._closing:
-            return
-        with self._writing:
-            left = [interrupted(request, count) for request, count in self._pairs.open.items()]
-        if left and self.latched is None:
-            with contextlib.suppress(LogError):  # a log that cannot take them latches, and says so below
-                await self.append_all(left, strict=True)
-        self._closing = True
+        """Refuse what comes from now on, write what waits, close what is still open as interrupted, sign the last checkpoint."""
         with self._wake:
+            if self._closing:
+                return
+            self._closing = True
             self._wake.notify()
         await asyncio.to_thread(self._thread.join)
         self._writer.release()
@@ -162,6 +152,8 @@ class Log:
     async def _room(self, bodies: Bodies) -> None:
         deadline = time.monotonic() + self._limits.wait
         while len(self._queue) >= self._limits.queue:
+            if self._closing:
+                return
             if time.monotonic() >= deadline:
                 self._lose(bodies)
                 self._cause = "queue full"
@@ -172,8 +164,11 @@ class Log:
 
     def _saw(self, bodies: Bodies) -> None:
         """These leaves are written."""
+        if self._unsynced_since is None:
+            self._unsynced_since = self._clock.wall()
         for body in bodies:
             kind, request = str(body.get("kind")), str(body.get("req"))
+            self._kinds[kind] += 1
             self._pairs.see(kind, request, body.get("part", 0) == 0)
             if kind in ("open", "close"):
                 self._unsynced.append(body)
@@ -198,6 +193,8 @@ class Log:
                                         f"tries to go on in a new file every {self._limits.reopen_every:g} s")
                 self._cause = text
                 self._failed_at, self._rewound = time.monotonic(), False
+                with self._wake:
+                    self._wake.notify()  # the thread may be asleep for good, and has to reopen
             return self.latched
 
     # The thread from here on.
@@ -230,15 +227,17 @@ class Log:
             return closing and self.latched is not None
         try:
             self._commit(taken)
-            if self._lost:
-                with self._writing:
+            with self._writing:
+                if self._lost:
                     self._declare()
+                if closing:
+                    self._interrupt()
             self._sign(closing)
         except (OSError, LogError) as error:
             self._latch(error)
             self._fail(taken)
             return False
-        return closing and not self._queue
+        return closing
 
     def _rest(self) -> float | None:
         """Seconds until something is due without being asked."""
@@ -250,13 +249,13 @@ class Log:
             due.append(self._signed_at + self._limits.checkpoint_every - now)
         return min(due, default=None)
 
-    def _take_queue(self) -> list[_Waiting]:
-        taken: list[_Waiting] = []
+    def _take_queue(self) -> list[Waiting]:
+        taken: list[Waiting] = []
         while self._queue:
             taken.append(self._queue.popleft())
         return taken
 
-    def _commit(self, taken: Sequence[_Waiting]) -> None:
+    def _commit(self, taken: Sequence[Waiting]) -> None:
         """One write for all that waits, one fdatasync for that and all fast leaves before it, then the acknowledgements."""
         groups = [waiting.bodies for waiting in taken]
         with self._writing:
@@ -273,15 +272,18 @@ class Log:
             for bodies, result in zip(groups, results, strict=True):
                 if isinstance(result, int):
                     self._saw(bodies)
-            mark, seen, self._dirty_at = self._writer.mark(), len(self._unsynced), None
+            mark, seen, self._dirty_at, marked = self._writer.mark(), len(self._unsynced), None, self._clock.wall()
+            kinds, self._kinds = self._kinds, Counter()
         leaves, began = mark.size - self._writer.durable.size, time.monotonic()
         if leaves:
             self._writer.sync(mark)
         ended = time.monotonic()
-        _tell([(waiting, result) for waiting, result in zip(taken, results, strict=True)])
+        self._tell_kinds(kinds)
+        tell([(waiting, result) for waiting, result in zip(taken, results, strict=True)])
         with self._writing:
             del self._unsynced[:seen]
-        if leaves and self._observe is not None:
+            self._unsynced_since = None if self._writer.size == mark.size else marked
+        if leaves:
             self._observe(leaves, ended - began)
 
     def _sign(self, closing: bool) -> None:
@@ -293,9 +295,9 @@ class Log:
         if closing:
             self._writer.remember()
 
-    def _fail(self, taken: Sequence[_Waiting]) -> None:
+    def _fail(self, taken: Sequence[Waiting]) -> None:
         text = str(self.latched or f"{self.folder}: the log is closed")
-        _tell([(waiting, LogError(text)) for waiting in taken])
+        tell([(waiting, LogError(text)) for waiting in taken])
 
     def _reopen(self) -> None:
         """Try to go on: cut what is not durable, begin a new file, say in a `gap` leaf what is missing."""
@@ -318,19 +320,45 @@ class Log:
     def _declare(self) -> None:
         """Write down how many leaves are missing, and close the requests whose `close` is among them."""
         with self._wake:
-            lost, since, unclosed = self._lost, self._lost_since or self._clock.wall(), dict(self._unclosed)
+            now = self._clock.wall()
+            lost, since, unclosed = self._lost, self._lost_since, dict(self._unclosed)
         if not lost:
             return
-        self._writer.write([[gap(lost, self._cause, since), *(interrupted(*pair) for pair in unclosed.items())]])
-        self._writer.sync(self._writer.mark())
+        self._put([gap(lost, self._cause, since), *(interrupted(*pair) for pair in unclosed.items())])
         with self._wake:
-            self._lost -= lost
+            self._lost, self._lost_since = self._lost - lost, now
             self._unclosed = {request: count for request, count in self._unclosed.items() if request not in unclosed}
+
+    def _interrupt(self) -> None:
+        """The log is closing and nothing more comes in: a `close` for each request that has none."""
+        left = [interrupted(*pair) for pair in self._pairs.open.items()]
+        if left:
+            self._put(left)
+            self._pairs.open.clear()
+
+    def _put(self, bodies: Bodies) -> None:
+        """Leaves of the log's own, made durable at once. Where that fails they are not lost: they are made anew."""
+        self._writer.write([bodies])
+        self._ours, began = len(bodies), time.monotonic()
+        self._writer.sync(self._writer.mark())
+        self._ours = 0
+        self._observe(len(bodies), time.monotonic() - began)
+        self._tell_kinds(Counter(str(body["kind"]) for body in bodies))
+
+    def _tell_kinds(self, kinds: Counter[str]) -> None:
+        for kind, leaves in kinds.items():
+            self._count(kind, leaves)
 
     def _rewind(self) -> None:
         """Count what was written and never became durable as lost, and forget what it opened and closed."""
         self._rewound = True
-        self._lost += self._writer.size - self._writer.durable.size
+        lost, self._ours = self._writer.size - self._writer.durable.size - self._ours, 0
+        if lost:
+            with self._wake:
+                since = self._clock.wall() if self._unsynced_since is None else self._unsynced_since
+                self._lost, self._lost_since = self._lost + lost, min(since, self._lost_since) if self._lost else since
+        self._unsynced_since = None
+        self._kinds.clear()
         opened = {str(body["req"]) for body in self._unsynced if body["kind"] == "open"}
         for body in self._unsynced:
             request = str(body["req"])
@@ -338,23 +366,3 @@ class Log:
                 self._unclosed[request] = 0
         for request in opened:
             self._pairs.open.pop(request, None)
-
-
-def _tell(results: Sequence[tuple[_Waiting, int | CanonError | LogError]]) -> None:
-    """Hand results to the loops that wait for them; one call a loop."""
-    loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[int], int | CanonError | LogError]]] = {}
-    for waiting, result in results:
-        loops.setdefault(waiting.loop, []).append((waiting.done, result))
-    for loop, settled in loops.items():
-        with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits
-            loop.call_soon_threadsafe(_settle, settled)
-
-
-def _settle(settled: Sequence[tuple[asyncio.Future[int], int | CanonError | LogError]]) -> None:
-    for done, result in settled:
-        if done.done():
-            continue  # cancelled by its caller; the leaf stays
-        if isinstance(result, int):
-            done.set_result(result)
-        else:
-            done.set_exception(result)

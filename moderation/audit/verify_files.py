@@ -23,16 +23,19 @@ Key = tuple[str, bytes, str]
 Header = tuple[bytes, int, bytes, tuple[bytes, ...], int]
 """Origin hash, first index, hash of the leaf before, compact range, and where the frames begin."""
 
+Signed = tuple[str, str, str, int, bytes]
+"""Signed text, signature lines, origin, size and root of a checkpoint."""
+
 FRAME = struct.Struct(">II")
 HEAD = struct.Struct(">4sHH32sQ32s")
 COMMIT = struct.Struct(">BQ32sI")
 _MAX_PAYLOAD = 65_536
 
 
-def read_key(path: Path) -> Key | None:
-    """A verifier key line; None where it is none. Raises OSError."""
+def read_key(data: bytes) -> Key | None:
+    """A verifier key line; None where it is none."""
     try:
-        line = path.read_text("utf-8").removesuffix("\n")
+        line = data.decode("utf-8").removesuffix("\n")
         name, identity, blob = line.split("+", 2)
         key = base64.b64decode(blob, validate=True)
     except (ValueError, binascii.Error):
@@ -42,8 +45,8 @@ def read_key(path: Path) -> Key | None:
     return (name, key[1:], line) if sound else None
 
 
-def read_checkpoint(data: bytes) -> tuple[str, str, str, int, bytes] | None:
-    """Signed text, signature lines, origin, size and root of a checkpoint; None where it is none. Checks no signature."""
+def read_checkpoint(data: bytes) -> Signed | None:
+    """A checkpoint; None where it is none. Checks no signature."""
     try:
         text, _, signatures = data.decode("utf-8").partition("\n\n")
         origin, size, blob = text.split("\n")

@@ -8,10 +8,9 @@ from __future__ import annotations
 import base64
 import os
 import re
-from dataclasses import asdict, dataclass, field
-from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
+from zlib import crc32
 
 from moderation.audit.canon import CanonError, decode
 from moderation.audit.merkle import HASH_LENGTH, Tree, leaf_hash
@@ -33,76 +32,11 @@ from moderation.audit.verify_files import (
     rows,
     text,
 )
+from moderation.audit.verify_report import RESTORE, Checked, Claim, Fault, Report, Verdict
 
 GRACE_MICROS = 15 * 60 * 1_000_000
 """A request opened this shortly before the newest leaf may have been in flight when the process died or the files were copied."""
 SEGMENT = re.compile(r"seg-(0|[1-9][0-9]*)\.qseg")
-RESTORE = "Put the file back from a backup; if that is not possible, treat the leaves from here on as not proven."
-
-
-class Verdict(StrEnum):
-    INTEGRITY = "integrity"
-    COMPLETENESS = "completeness"
-    FRESHNESS = "freshness"
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    verdict: Verdict
-    where: str
-    """File, and byte or leaf."""
-    problem: str
-    todo: str
-
-
-@dataclass(slots=True)
-class Checked:
-    """One log, as far as it could be read."""
-
-    log: str
-    origin: str = ""
-    in_use: bool = False
-    leaves: int = 0
-    root: str = ""
-    signed: int = 0
-    """Leaves that the checkpoint covers."""
-    decisions: int = 0
-    open: int = 0
-    """Requests without a `close` that may still be in flight."""
-    first_ts: int | None = None
-    last_ts: int | None = None
-    gaps: int = 0
-    """Decisions that the log itself says were not recorded."""
-
-
-@dataclass(slots=True)
-class Report:
-    faults: list[Fault] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    logs: list[Checked] = field(default_factory=list)
-
-    def broken(self, verdict: Verdict) -> bool:
-        return any(fault.verdict is verdict for fault in self.faults)
-
-    @property
-    def exit_code(self) -> int:
-        codes = ((Verdict.INTEGRITY, 3), (Verdict.COMPLETENESS, 4), (Verdict.FRESHNESS, 5))
-        return next((code for verdict, code in codes if self.broken(verdict)), 0)
-
-    def to_json(self) -> dict[str, object]:
-        words = {v.value: "broken" if self.broken(v) else "ok" for v in (Verdict.INTEGRITY, Verdict.COMPLETENESS)}
-        logs, faults = [asdict(log) for log in self.logs], [asdict(fault) for fault in self.faults]
-        return {"ok": self.exit_code == 0, "exit": self.exit_code, **words, "freshness": "not claimed", "logs": logs,
-                "faults": faults, "notes": self.notes}
-
-
-@dataclass(slots=True)
-class Claim:
-    """Someone says that a log had this root at this size."""
-
-    source: str
-    size: int
-    root: bytes
 
 
 class LogAudit:
@@ -114,7 +48,7 @@ class LogAudit:
         self.siblings: list[tuple[str, Claim]] = []
         self.activated: dict[str, list[tuple[str, str]]] = {}
         self.decided_by: dict[str, int] = {}
-        self._key: Key | None = None
+        self.key: Key | None = None
         self._hashes: list[bytes | None] = []
         self._prev = bytes(HASH_LENGTH)
         self._tree: Tree | None = Tree()
@@ -125,72 +59,85 @@ class LogAudit:
         self._gapped: set[str] = set()
         self._recovered: dict[str, str] = {}
         self._boot = ""
-        report.logs.append(self.state)
+        self._sizes: dict[str, int] = {}
+        self._early = False
+        self.began = False
+        """Whether there is more in it than starts: before a log's first checkpoint nothing is served."""
+        self.has_copy = self._has_checkpoint = self._has_key_file = False
 
     def fault(self, verdict: Verdict, where: str, problem: str, todo: str) -> None:
         place = where if where.startswith("/") or os.sep in where else f"{self.folder}: {where}"
         self.report.faults.append(Fault(verdict, place, problem, todo))
 
-    def read(self) -> None:
+    # A running writer only adds. So what others say of it is read in this order: sizes of all logs; keys and checkpoints of all
+    # logs; leaves. All that a checkpoint covers is then among the leaves that are read, and so is what the leaves that stood at
+    # the first look say of other logs. What later ones say is not looked at: it may be newer than what was read of the other.
+
+    def look(self) -> None:
+        """Note what is there now."""
+        self._sizes = {path.name: path.stat().st_size for path in self.folder.iterdir() if SEGMENT.fullmatch(path.name)}
+
+    def read_claims(self, copy: Path | None) -> None:
+        """Read the key, the checkpoint, and the copy of the checkpoint where there is one."""
         self.state.in_use = is_in_use(self.folder)
-        names = sorted(os.listdir(self.folder))
-        segments = sorted((name for name in names if SEGMENT.fullmatch(name)), key=lambda name: int(name[4:-5]))
-        if not segments and "key.pub" not in names and "checkpoint" not in names:
-            self.report.notes.append(f"{self.folder}: empty; a process took the folder and wrote nothing.")
-            return
-        self._read_key()
-        # Before the files: a running writer only adds, so what the checkpoint covers is there when the files are read.
-        self.read_checkpoint(self.folder / "checkpoint")
-        for name in segments:
-            self._read_segment(name, name == segments[-1])
-        self.state.leaves = len(self._hashes)
-        self._check_pairs()
-        self._check_torn(names)
-
-    def _read_key(self) -> None:
-        path, back = self.folder / "key.pub", "Put key.pub back from a copy kept elsewhere."
         try:
-            self._key = read_key(path)
-        except OSError:
-            self.fault(Verdict.INTEGRITY, str(path), "the log's public key is gone", back)
-            return
-        if self._key is None:
-            self.fault(Verdict.INTEGRITY, str(path), "not a verifier key line", back)
-        else:
-            self.state.origin = self._key[0]
-
-    def read_checkpoint(self, path: Path) -> None:
-        """Read a checkpoint, check its signature, and remember what it says."""
-        try:
-            checkpoint = read_checkpoint(path.read_bytes())
+            self.key = read_key((self.folder / "key.pub").read_bytes())
         except FileNotFoundError:
-            self.fault(Verdict.COMPLETENESS, str(path), "the checkpoint is gone, so nothing says how long the log was",
-                       "Put the newest checkpoint back from a backup.")
-            return
+            self.key = None
+        else:
+            self._has_key_file = True
+            self.state.origin = self.key[0] if self.key else ""
+        self._has_checkpoint = self._read_checkpoint(self.folder / "checkpoint")
+        self.has_copy = copy is not None and self._read_checkpoint(copy)
+
+    def _read_checkpoint(self, path: Path) -> bool:
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return False
+        checkpoint = read_checkpoint(data)
         if checkpoint is None:
             self.fault(Verdict.INTEGRITY, str(path), "not a checkpoint (origin, size, root, empty line, signature)", RESTORE)
-            return
+            return True
         signed, signatures, origin, size, root = checkpoint
-        if self._key is not None and (origin != self._key[0] or not is_signed(signed, signatures, self._key)):
+        if self.key is not None and (origin != self.key[0] or not is_signed(signed, signatures, self.key)):
             self.fault(Verdict.INTEGRITY, str(path), "not signed by the key in key.pub",
                        "Find out which of the two was replaced.")
-            return
+            return True
         self.claims.append(Claim(str(path), size, root))
         if path.parent == self.folder:
             self.state.signed = size
+        return True
+
+    def read_leaves(self) -> None:
+        names = sorted(os.listdir(self.folder))
+        segments = sorted((name for name in names if SEGMENT.fullmatch(name)), key=lambda name: int(name[4:-5]))
+        for name in segments:
+            self._read_segment(name, name == segments[-1])
+        self.state.leaves = len(self._hashes)
+        back = "Put key.pub back from a copy kept elsewhere."
+        if self.key is None and self._has_key_file:
+            self.fault(Verdict.INTEGRITY, str(self.folder / "key.pub"), "not a verifier key line", back)
+        elif self.key is None and (segments or self._has_checkpoint):
+            self.fault(Verdict.INTEGRITY, str(self.folder / "key.pub"), "the log's public key is gone", back)
+        if self.began and not self._has_checkpoint and not (self.folder / "checkpoint").exists():
+            self.fault(Verdict.COMPLETENESS, str(self.folder / "checkpoint"), "the checkpoint is gone, so nothing says how long "
+                       "the log was", "Put the newest checkpoint back from a backup.")
+        self._check_pairs()
+        self._check_torn(names)
 
     def _read_segment(self, name: str, last: bool) -> None:
         path = self.folder / name
         data = path.read_bytes()
         head, expected = header(data), len(self._hashes)
         if head is None:
-            if last and len(data) < HEAD.size + 4 + 32 * expected.bit_count():
+            if last and int(name[4:-5]) == expected and self._next_header().startswith(data):
                 self._tail = "" if self.state.in_use else f"{path}: byte 0"
             else:
                 self._break(f"{path}: byte 0", "no sound header")
             return
         origin, first, prev, compact, start = head
-        if first != int(name[4:-5]) or (self._key is not None and origin != sha256(self._key[0].encode()).digest()):
+        if first != int(name[4:-5]) or (self.key is not None and origin != sha256(self.key[0].encode()).digest()):
             self._break(f"{path}: byte 0", "the header belongs to another file or log")
         elif first > expected and self._tree is not None:
             self.fault(Verdict.COMPLETENESS, f"leaves {expected} to {first - 1}", f"missing before {name}", RESTORE)
@@ -203,6 +150,15 @@ class LogAudit:
         self._prev, self._tree = prev, Tree(first, compact)
         self._read_batches(path, data, start, last)
 
+    def _next_header(self) -> bytes:
+        """The one header that a file may have here; a crash may leave a part of it, or nothing."""
+        if self._tree is None or self.key is None:
+            return b""
+        compact = self._tree.compact
+        fixed = HEAD.pack(b"QSEG", 1, len(compact), sha256(self.key[0].encode()).digest(), self._tree.size, self._prev)
+        head = fixed + b"".join(compact)
+        return head + crc32(head).to_bytes(4, "big")
+
     def _read_batches(self, path: Path, data: bytes, start: int, last: bool) -> None:
         tree, end, bad = Tree(len(self._hashes), self._tree.compact if self._tree else ()), start, None
         batch: list[tuple[int, bytes]] = []
@@ -214,9 +170,10 @@ class LogAudit:
                 tree.append(leaf_hash(payload[1:]))
             else:
                 _, size, root, count = COMMIT.unpack(payload)
-                if size != tree.size or count != len(batch) or root != tree.root():
+                if size != tree.size or count != len(batch) or not batch or root != tree.root():
                     self._break(f"{path}: byte {at}", "a commit that does not fit the leaves before it")
                 for offset, leaf in batch:
+                    self._early = offset < self._sizes.get(path.name, 0)
                     self._read_leaf(f"{path}: byte {offset}", leaf)
                 batch, end = [], at + FRAME.size + len(payload)
                 self._tree = tree.copy()
@@ -242,7 +199,7 @@ class LogAudit:
         except CanonError as error:
             self._break(where, str(error))
             return
-        for name, value in (("v", 1), ("idx", index), ("prev", prev), *((("log", self._key[0]),) if self._key else ())):
+        for name, value in (("v", 1), ("idx", index), ("prev", prev), *((("log", self.key[0]),) if self.key else ())):
             if leaf.get(name) != value or type(leaf.get(name)) is not type(value):
                 self._break(where, f"leaf {index}: `{name}` is not what it must be here")
         ts, kind, boot = leaf.get("ts"), leaf.get("kind"), leaf.get("boot")
@@ -252,6 +209,7 @@ class LogAudit:
         self.state.first_ts = ts if self.state.first_ts is None else self.state.first_ts
         self.state.last_ts = ts
         self._boot = boot
+        self.began = self.began or kind not in ("log_open", "recovery")
         try:
             self._take(kind, leaf, index, ts)
         except (KeyError, TypeError, ValueError):
@@ -262,11 +220,16 @@ class LogAudit:
         request = str(leaf.get("req"))
         match kind:
             case "open":
+                if request in self._opens:
+                    self.fault(Verdict.COMPLETENESS, f"leaf {index}", f"request {request} is opened twice", RESTORE)
                 self._opens[request] = (ts, self._boot)
             case "close":
                 self._close(request, leaf, index)
             case "decision":
                 part, parts = number(leaf, "part"), number(leaf, "parts")
+                if part == 0 and request not in self._opens and self._boot not in self._gapped:
+                    self.fault(Verdict.COMPLETENESS, f"leaf {index}",
+                               f"request {request} has a decision, but is not open", RESTORE)
                 self._decisions.setdefault(request, {}).setdefault(number(leaf, "n"), [parts]).append(part)
                 self.state.decisions += part == 0
                 if part == 0:
@@ -280,14 +243,24 @@ class LogAudit:
             case "recovery":
                 self._recovered[text(leaf, "file")] = text(leaf, "sha256")
             case "log_open":
-                if self._key is not None and leaf["key"] != self._key[2]:
+                if self.key is not None and leaf["key"] != self.key[2]:
                     self._break(f"leaf {index}", "the log was opened with another key than key.pub")
                 if leaf["checkpoint"] is not True:
                     self.report.notes.append(f"{self.folder}: leaf {index}: at this start the checkpoint was missing; leaves "
                                              "before it may have been cut off.")
+                late = number(leaf, "unsigned") if "unsigned" in leaf else 0  # logs from before it have none
+                self.state.unsigned_at_starts += late
+                if late:
+                    self.report.notes.append(
+                        f"{self.folder}: leaf {index}: this start found {late} leaves (from leaf {index - late} on) under no "
+                        "checkpoint. A process that is killed leaves its last second so; so does whoever adds leaves "
+                        "without the key. The log's key has signed them since, and vouches for them no more than before.")
                 for name, size, root in rows(leaf, "siblings"):
-                    claim = Claim(f"{self.folder} leaf {index}", int(str(size)), base64.b64decode(str(root)))
-                    self.siblings.append((str(name), claim))
+                    told = base64.b64decode(str(root), validate=True)
+                    if type(size) is not int or size < 0 or len(told) != HASH_LENGTH:
+                        raise ValueError
+                    if self._early:
+                        self.siblings.append((str(name), Claim(f"{self.folder} leaf {index}", size, told)))
             case _:
                 pass  # kinds of later versions are hashed like any other
 

@@ -11,23 +11,27 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from moderation.audit.index import Index, Query, Row
-from moderation.audit.recall import joined
+from moderation.audit.recall import RecallError, joined
 from moderation.audit.verify import verify
-from moderation.audit.verify_log import Report
+from moderation.audit.verify_report import Report
+from moderation.audit.verify_trust import Trust, TrustError
 from moderation.cli.verb import Argument, Verb
-from moderation.errors import UsageError
+from moderation.errors import LogError, UsageError
 from moderation.text import Phase
 from moderation.verdict import Action
 
 _ID = re.compile(r"([0-7][0-9A-HJKMNP-TV-Z]{25})(?:\.([0-9]{1,9}))?")
 _AGO = re.compile(r"([0-9]{1,9})([smhdw])")
+_MOST = 2**53 - 1
+"""The largest number that a leaf can hold."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 _DATA = Argument(("--data",), {"metavar": "DIR", "help": "the sidecar's --data folder (MODERATION_DATA, else ./moderation-data)"})
@@ -41,11 +45,29 @@ def _data(args: argparse.Namespace) -> Path:
     return path
 
 
+@contextmanager
+def _searched(args: argparse.Namespace) -> Iterator[Index]:
+    """The index, up to date. A log that cannot be read is broken input: exit 2, and verify says what is wrong."""
+    try:
+        with Index(_data(args)) as index:
+            index.catch_up()
+            yield index
+            if index.misfit:
+                _tell("note: index.sqlite did not fit the log and was built anew; if no disk failed, somebody edited it")
+    except LogError as error:
+        raise UsageError(str(error)) from None
+    except OSError as error:
+        raise UsageError(f"{error.filename or args.data}: {error.strerror}") from None
+
+
 def moment(text: str, flag: str, now: int) -> int:
     """µs UTC of `90s`, `15m`, `1h`, `30d`, `2w` (ago) or of an RFC 3339 time; a date alone is its midnight, UTC."""
     ago = _AGO.fullmatch(text)
     if ago:
-        return now - int(ago[1]) * _SECONDS[ago[2]] * 1_000_000
+        then_micros = now - int(ago[1]) * _SECONDS[ago[2]] * 1_000_000
+        if then_micros < -_MOST:
+            raise UsageError(f"{text!r} is too long ago", flag)
+        return then_micros
     try:
         then = datetime.fromisoformat(text)
     except ValueError:
@@ -83,16 +105,15 @@ def _query(args: argparse.Namespace) -> int:
         if match is None:
             raise UsageError(f"{request!r} is no request id; expected the 26 characters of x-request-id", "--request")
         request = match[1]
-    if args.limit is not None and args.limit < 0:
-        raise UsageError("expected a number from 0", "--limit")
+    if args.limit is not None and not 0 <= args.limit <= _MOST:
+        raise UsageError(f"expected a number from 0 to {_MOST}", "--limit")
     query = Query(
         since=None if args.since is None else moment(args.since, "--since", now),
         until=None if args.until is None else moment(args.until, "--until", now),
         action=args.action, rule=args.rule, phase=args.phase, tenant=args.tenant, route=args.route, model=args.model,
         request=request, degraded=True if args.degraded else None, limit=args.limit,
     )
-    with Index(_data(args)) as index:
-        index.catch_up()
+    with _searched(args) as index:
         rows = index.find(query)
     if args.json:
         _say(*(json.dumps(_row(row), ensure_ascii=False) for row in rows))
@@ -127,8 +148,7 @@ def _show(args: argparse.Namespace) -> int:
         raise UsageError(f"{args.id!r} is no id; expected <ULID>.<n> as in x-moderation-decision, or the ULID of x-request-id",
                          "ID")
     request, n = match[1], None if match[2] is None else int(match[2])
-    with Index(_data(args)) as index:
-        index.catch_up()
+    with _searched(args) as index:
         leaves = index.leaves(request)
     by_number: dict[Any, list[dict[str, Any]]] = {}
     for leaf in leaves:
@@ -137,7 +157,7 @@ def _show(args: argparse.Namespace) -> int:
     if not by_number and (n is not None or not leaves):
         _tell(f"{args.id}: not in this log. `moderation audit query --request {request}` lists what is there of the request")
         return 1
-    decisions = [joined(parts) for _, parts in sorted(by_number.items())]
+    decisions = _whole(by_number)
     ends = {kind: next((leaf for leaf in leaves if leaf["kind"] == kind), None) for kind in ("open", "close")}
     if args.json:
         whole = {"request_id": request, **ends, "decisions": [_named(one) for one in decisions]}
@@ -159,6 +179,13 @@ def _named(leaf: Mapping[str, Any]) -> dict[str, Any]:
             "degraded": leaf["degraded"], "tenant": leaf["scope"]["tenant"], "route": leaf["scope"]["route"],
             "model": leaf["scope"]["model"], "fired": leaf["rules"], "monitored": leaf["would"], "would": leaf["would_act"],
             "rules": rules, "leaf": leaf}
+
+
+def _whole(by_number: Mapping[Any, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    try:
+        return [joined(parts) for _, parts in sorted(by_number.items())]
+    except RecallError as error:
+        raise UsageError(f"{error}. Run `moderation audit verify`") from None
 
 
 def _opened(leaf: Mapping[str, Any]) -> list[str]:
@@ -213,10 +240,15 @@ def _decided(leaf: Mapping[str, Any]) -> list[str]:
 
 
 def _verify(args: argparse.Namespace) -> int:
+    data = _data(args)
     try:
-        report = verify(_data(args))
-    except FileNotFoundError as error:
+        trust = Trust.read(Path(args.keys) if args.keys else None, args.key or (), [Path(name) for name in args.checkpoint or ()])
+        report = verify(data, trust)
+    except TrustError as error:
         raise UsageError(str(error)) from None
+    except OSError as error:
+        # What cannot be read is neither sound nor broken.
+        raise UsageError(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None
     if args.json:
         _say(json.dumps(report.to_json(), ensure_ascii=False))
     else:
@@ -257,5 +289,13 @@ VERBS = (
     Verb(("audit", "show"), "one decision, or all of a request, in full", (
         Argument(("id",), {"metavar": "ID", "help": "<ULID>.<n> for a decision, <ULID> for all of the request"}), _DATA, _JSON,
     ), _show),
-    Verb(("audit", "verify"), "check that the log is unaltered and complete", (_DATA, _JSON), _verify),
+    Verb(("audit", "verify"), "check that the log is unaltered and complete", (
+        Argument(("--keys",), {"metavar": "DIR", "help": "the sidecar's --keys folder, where it lies apart: its copies of "
+                               "checkpoints must fit, for each log"}),
+        Argument(("--key",), {"metavar": "LINE|FILE", "action": "append", "help": "a verifier key kept elsewhere, as in key.pub; "
+                              "one for each log"}),
+        Argument(("--checkpoint",), {"metavar": "FILE", "action": "append", "help": "a checkpoint kept elsewhere; may be given "
+                                     "several times"}),
+        _DATA, _JSON,
+    ), _verify),
 )

@@ -30,8 +30,6 @@ class Ledger:
     """Behind the fingerprints of names that callers chose."""
     salt: Callable[[int], bytes]
     engine: str
-    count: Callable[[str], None] = lambda kind: None
-    """Told of each leaf that was written, by its kind."""
 
     def entry(
         self,
@@ -175,5 +173,3 @@ class Entry:
         if self._pending:
             bodies, self._pending = self._pending, []
             await self.ledger.log.append_all(bodies, strict=self.strict)
-            for body in bodies:
-                self.ledger.count(str(body["kind"]))

@@ -42,6 +42,13 @@ class PolicyRejected(UsageError):
         self.digest = digest
 
 
+class PolicyLog(Log, Protocol):
+    """The store, as far as it is used here."""
+
+    @property
+    def latched(self) -> LogError | None: ...
+
+
 class Loader(Protocol):
     """Reads, compiles and tests a policy, and builds its detectors; None is the default that ships."""
 
@@ -52,14 +59,16 @@ class Loader(Protocol):
 class _Slot:
     loaded: Loaded
     seen: str
-    fault: PolicyRejected | None = None
+    fault: str | None = None
+    waiting: Loaded | None = None
+    """A newer version, sound, that the log could not record yet."""
 
 
 class Policies:
     """All policies of one process, by file."""
 
     def __init__(
-        self, load: Loader, log: Log, bundles: Bundles, metrics: Metrics, engine: str, say: Callable[[str], None]
+        self, load: Loader, log: PolicyLog, bundles: Bundles, metrics: Metrics, engine: str, say: Callable[[str], None]
     ) -> None:
         self._load = load
         self._log = log
@@ -81,7 +90,7 @@ class Policies:
     @property
     def faults(self) -> dict[str, str]:
         """What stands in the way of the newest version of a file, by file."""
-        return {str(path or "default"): slot.fault.lines[0] for path, slot in self._slots.items() if slot.fault}
+        return {str(path or "default"): slot.fault for path, slot in self._slots.items() if slot.fault}
 
     async def start(self, paths: Sequence[str | None]) -> None:
         """Load and activate every policy; raises PolicyRejected or LogError."""
@@ -108,7 +117,8 @@ class Policies:
         self._metrics.know("detector", loaded.active.policy.detectors)
         self._metrics.know("policy", (ref.id,))
         self._metrics.know("hash", (ref.hash,))
-        self._metrics.only("policy_active", ref.id, ref.hash)
+        refs = [active.policy.ref for active in self.every.values()]
+        self._metrics.only("policy_active", [(one.id, one.hash) for one in refs])
         for line in loaded.warnings:
             self._say(line)
 
@@ -118,21 +128,18 @@ class Policies:
             for path, slot in list(self._slots.items()):
                 digest = await asyncio.to_thread(_digest, slot.loaded.sources)
                 if digest != slot.seen or force:
-                    slot.seen = digest
+                    slot.seen, slot.waiting = digest, None
                     await self._retake(path, slot)
+                elif slot.waiting is not None and self._log.latched is None:
+                    await self._take(path, slot, slot.waiting)
 
     async def _retake(self, path: str | None, slot: _Slot) -> None:
         self._generation += 1
         old = slot.loaded.active.policy.ref
         try:
             loaded = await asyncio.to_thread(self._load, path, self._generation)
-            if loaded.active.policy.ref.hash == old.hash:
-                slot.fault = None
-                slot.loaded = loaded
-                return
-            await self._activate(path, loaded)
         except PolicyRejected as fault:
-            slot.fault = fault
+            slot.fault = fault.lines[0]
             self._metrics.add("policy_reloads", "rejected")
             for line in fault.lines:
                 self._say(line)
@@ -142,22 +149,42 @@ class Policies:
                 await self._log.append_all((body,), strict=True)
             except LogError:
                 self._say("the rejection could not be recorded: the log cannot be written")
+            return
+        if loaded.active.policy.ref.hash == old.hash:
+            slot.fault = None
+            slot.loaded = loaded
+            return
+        await self._take(path, slot, loaded)
+
+    async def _take(self, path: str | None, slot: _Slot, loaded: Loaded) -> None:
+        """Activate a sound version, or let it wait until the log can record it."""
+        old = slot.loaded.active.policy.ref
+        try:
+            await self._activate(path, loaded)
         except LogError as error:
-            self._metrics.add("policy_reloads", "rejected")
-            self._say(f"the policy stays at version {old.hash[:12]}: {error}")
-            slot.seen = ""
+            fault = f"{path or 'default'}: the new version waits until the log can record it: {error}"
+            if slot.waiting is None:
+                self._metrics.add("policy_reloads", "rejected")
+            if slot.fault != fault:
+                self._say(f"the policy stays at version {old.hash[:12]}: {fault}")
+            slot.fault, slot.waiting = fault, loaded
         else:
+            ref = loaded.active.policy.ref
             self._metrics.add("policy_reloads", "ok")
-            self._say(f"the policy is now {loaded.active.policy.ref.id} version {loaded.active.policy.ref.hash[:12]}")
+            self._say(f"the policy is now {ref.id} version {ref.hash[:12]}")
 
     async def watch(self, every: float) -> None:
-        """Look for changed files for ever. By content, so that a file swapped by a symlink is noticed."""
+        """Look for changed files for ever, and for a log that can record again what waits for it.
+
+        By content, so that a file swapped by a symlink is noticed.
+        """
         stamps: dict[Path, tuple[int, int, int] | None] = {}
         while True:
             await asyncio.sleep(every)
             sources = {source for slot in self._slots.values() for source in slot.loaded.sources}
             now = {source: _stamp(source) for source in sources}
-            if now != stamps:
+            waits = any(slot.waiting is not None for slot in self._slots.values()) and self._log.latched is None
+            if now != stamps or waits:
                 stamps = now
                 await self.reload()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import resource
 import sqlite3
 import time
 from dataclasses import replace
@@ -167,3 +169,103 @@ def test_leaves_of_a_request(tmp_path: Path) -> None:
         index.catch_up()
         assert [leaf["kind"] for leaf in index.leaves(ulid(2))] == ["open", "decision", "close"]
         assert index.leaves(ulid(9)) == []
+
+
+TRUE = Query(), [1, 2, 3, 4]
+EDITS: list[tuple[str, str, tuple[Query, list[int]]]] = [
+    ("another action", "UPDATE decisions SET action = 'block' WHERE idx = 3", (Query(action="block"), [])),
+    ("another tenant", "UPDATE decisions SET tenant = 'x'", (Query(tenant="x"), [])),
+    ("another time", "UPDATE decisions SET ts = ts + 1000000", TRUE),
+    ("a rule that never fired", "INSERT INTO fired SELECT log, idx, 'nothing' FROM decisions", (Query(rule="nothing"), [])),
+    ("a decision that never was", "INSERT INTO decisions SELECT log, 99, ts, req, phase, action, degraded, tenant, route, model "
+     "FROM decisions WHERE idx = 3", TRUE),
+    ("a decision in place of another leaf", "UPDATE decisions SET idx = 2 WHERE idx = 3", TRUE),
+    ("a log that never was", "INSERT INTO decisions SELECT 'log-7', idx, ts, req, phase, action, degraded, tenant, route, model "
+     "FROM decisions", TRUE),
+    ("a place outside", "UPDATE leaves SET first = '../../x'", TRUE),
+    ("a log outside", "UPDATE decisions SET log = '../x'", TRUE),
+    ("another place", "UPDATE leaves SET at = at + 1", TRUE),
+    ("a place that is none", "UPDATE leaves SET at = -1", TRUE),
+    ("a place beyond", "UPDATE leaves SET at = 9223372036854775807", TRUE),
+    ("places of two swapped", "UPDATE leaves SET at = (SELECT at FROM leaves WHERE idx = 3) WHERE idx = 6", TRUE),
+    ("places gone", "DELETE FROM leaves", TRUE),
+    ("a table gone", "DROP TABLE fired", (Query(rule="mask"), [1, 3, 4])),
+    ("a table that is another", "DROP TABLE decisions; CREATE TABLE decisions (x)", TRUE),
+    ("a view for a table", "ALTER TABLE decisions RENAME TO d; CREATE VIEW decisions AS SELECT 'log-0' AS log, 3 AS idx, 1 AS ts",
+     TRUE),
+]
+
+
+@pytest.mark.parametrize(("note", "statements", "asked"), EDITS, ids=[note for note, _, _ in EDITS])
+def test_a_forged_index_is_not_believed(tmp_path: Path, note: str, statements: str, asked: tuple[Query, list[int]]) -> None:
+    varied(tmp_path)
+    query, expected = asked
+    true = find(tmp_path, query)
+    assert [row.request_id for row in true] == [ulid(number) for number in expected]
+    forge(tmp_path, statements)
+    with Index(tmp_path) as index:
+        index.catch_up()
+        assert index.find(query) == true
+        assert index.misfit
+    with Index(tmp_path) as index:
+        index.catch_up()
+        assert index.find(query) == true
+        assert not index.misfit  # the new one stays, and fits
+
+
+def forge(data: Path, statements: str) -> None:
+    db = sqlite3.connect(data / "index.sqlite")
+    db.executescript(statements)
+    db.commit()
+    db.close()
+
+
+@pytest.mark.parametrize("statements", [
+    "DELETE FROM leaves WHERE idx = 6", "UPDATE leaves SET req = 'x' WHERE idx = 6", "UPDATE leaves SET at = 0 WHERE idx = 6",
+    "DELETE FROM leaves WHERE idx = 6; UPDATE logs SET size = 6", "UPDATE leaves SET req = (SELECT req FROM leaves WHERE idx = 6)",
+    "INSERT INTO leaves SELECT log, 999, req, first, at FROM leaves WHERE idx = 6", "DELETE FROM logs",
+])
+def test_a_request_is_shown_as_the_log_has_it(tmp_path: Path, statements: str) -> None:
+    fill(tmp_path)
+    find(tmp_path)
+    forge(tmp_path, statements)
+    with Index(tmp_path) as index:
+        index.catch_up()
+        assert [(leaf["idx"], leaf["kind"]) for leaf in index.leaves(ulid(2))] == [(5, "open"), (6, "decision"), (7, "close")]
+
+
+def test_a_log_that_is_short_is_no_misfit(tmp_path: Path) -> None:
+    fill(tmp_path)
+    rewrite(tmp_path, lambda leaves: [*leaves[:3], *leaves[4:]], sign=True)
+    with Index(tmp_path) as index:
+        index.catch_up()
+        assert [leaf["kind"] for leaf in index.leaves(ulid(1))] == ["open", "close"]
+        assert not index.misfit
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["an index from before", "none"])
+def test_a_full_disk_hinders_no_query(tmp_path: Path, before: bool) -> None:
+    fill(tmp_path, [1])
+    if before:
+        find(tmp_path)
+    fill(tmp_path, range(2, 60))
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+            status = len(find(tmp_path))
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 59
+    assert len(find(tmp_path)) == 59
+
+
+@pytest.mark.parametrize("kind", ["folder", "dangling link"])
+def test_an_index_that_cannot_be_opened_hinders_no_query(tmp_path: Path, kind: str) -> None:
+    fill(tmp_path)
+    if kind == "folder":
+        (tmp_path / "index.sqlite").mkdir()
+    else:
+        (tmp_path / "index.sqlite").symlink_to(tmp_path / "nowhere" / "x")
+    assert len(find(tmp_path)) == 3

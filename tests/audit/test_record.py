@@ -193,7 +193,7 @@ def test_other_leaves_are_leaves() -> None:
         policy_activate(POLICY, engine=ENGINE, files={"b": b"2", "a": b"1"}, previous=None, signed=False),
         policy_reject(source="0" * 64, code="QP001", where="policy.yaml:3:1", kept=POLICY.hash), gap(3, "ENOSPC", 12),
         recovery("seg-0.qseg.torn-9", 9, 4, "0" * 64),
-        log_open(version="1", key="k", siblings=[("log-1", 4, "AA==")], checkpoint=True), interrupted(ulid(1), 2),
+        log_open(version="1", key="k", siblings=[("log-1", 4, "AA==")], checkpoint=True, unsigned=0), interrupted(ulid(1), 2),
     ]
     kinds = [decode(encode(body))["kind"] for body in bodies]
     assert kinds == ["policy_activate", "policy_reject", "gap", "recovery", "log_open", "close"]

@@ -9,7 +9,8 @@ import os
 import shutil
 import struct
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PosixPath
+from typing import Any
 from zlib import crc32
 
 import pytest
@@ -20,7 +21,7 @@ from moderation.audit.note import Checkpoint, Signer, parse_signer
 from moderation.audit.qseg import NO_PREV, commit_frame, header_for, read, record_frame
 from moderation.audit.store import Log
 from moderation.audit.verify import verify
-from moderation.audit.verify_log import Report
+from moderation.audit.verify_report import Report
 from moderation.audit.writer import Limits
 from tests.audit.mini_verifier import check
 from tests.audit.samples import POLICY, activation, closed, decided, fill, leaves_of, opened, ulid
@@ -290,6 +291,22 @@ def test_leaves_under_no_checkpoint_are_a_note(tmp_path: Path) -> None:
     report = verify(tmp_path)
     assert report.exit_code == 0
     assert any("under no checkpoint" in note for note in report.notes)
+
+
+class Locked(PosixPath):
+    """A data folder whose keys may be read by their owner alone."""
+
+    def iterdir(self) -> Any:
+        if self.name == "keys":
+            raise PermissionError(13, "Permission denied", str(self))
+        return super().iterdir()
+
+
+def test_keys_that_an_auditor_may_not_read_are_a_note(tmp_path: Path) -> None:
+    fill(tmp_path)
+    report = verify(Locked(tmp_path))
+    assert report.exit_code == 0
+    assert any("cannot be read by you" in note for note in report.notes)
 
 
 def test_keys_beside_the_logs_are_a_note(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import re
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,3 +176,87 @@ def test_a_damaged_log_does_not_steer_the_terminal(data: Path, capsys: pytest.Ca
     assert run("audit", "verify", data=data) == 3
     captured = capsys.readouterr()
     assert "\x1b" not in captured.out + captured.err
+
+
+@pytest.mark.parametrize(("words", "match"), [
+    (["--since", "999999999w"], "--since .*too long ago"), (["--until", "999999999w"], "--until .*too long ago"),
+    (["--limit", "99999999999999999999999"], "--limit expected a number"), (["--limit", "9007199254740992"], "--limit"),
+])
+def test_numbers_beyond_all_measure(data: Path, words: list[str], match: str) -> None:
+    with pytest.raises(UsageError, match=match) as caught:
+        run("audit", "query", *words, data=data)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("words", [
+    ["--since", "9999w"], ["--limit", "9007199254740991"], ["--since", "0001-01-01T00:00:00+23:59"],
+    ["--until", "9999-12-31T23:59:59-23:59"],
+])
+def test_numbers_at_the_edge(data: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("audit", "query", *words, data=data) == 0
+    assert capsys.readouterr().err == "3 decisions\n"
+
+
+@pytest.mark.parametrize("words", [["query"], ["show", ulid(1)]])
+def test_a_damaged_log_is_broken_input(data: Path, words: list[str]) -> None:
+    path = data / "log-0" / "seg-0.qseg"
+    path.write_bytes(path.read_bytes()[:700] + b"\x00" + path.read_bytes()[701:])
+    with pytest.raises(UsageError, match="audit verify") as caught:
+        run("audit", *words, data=data)
+    assert caught.value.exit_code == 2
+
+
+def test_a_forged_index_is_told(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("audit", "query", data=data) == 0
+    true = capsys.readouterr()
+    db = sqlite3.connect(data / "index.sqlite")
+    db.execute("UPDATE decisions SET action = 'block'")
+    db.commit()
+    db.close()
+    assert run("audit", "query", data=data) == 0
+    told = capsys.readouterr()
+    assert told.out == true.out
+    assert "did not fit the log" in told.err
+    assert run("audit", "query", "--action", "redact", data=data) == 0
+    assert capsys.readouterr().out == true.out
+
+
+def test_verify_with_what_is_kept_elsewhere(data: Path, tmp_path_factory: pytest.TempPathFactory,
+                                            capsys: pytest.CaptureFixture[str]) -> None:
+    safe = tmp_path_factory.mktemp("safe")
+    (data / "keys").rename(safe / "keys")
+    line = (data / "log-0" / "key.pub").read_text().strip()
+    (safe / "key.pub").write_text(line + "\n")
+    (safe / "checkpoint").write_bytes((data / "log-0" / "checkpoint").read_bytes())
+    given = ["--keys", str(safe / "keys"), "--key", line, "--key", str(safe / "key.pub"), "--checkpoint", str(safe / "checkpoint"),
+             "--checkpoint", str(safe / "keys" / "log-0.checkpoint")]
+    assert run("audit", "verify", *given, "--json", data=data) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["compared_with"], report["notes"]) == (["keys", "key", "checkpoint"], [])
+    assert run("audit", "verify", data=data) == 0
+    assert "Nothing that is kept elsewhere was given" in capsys.readouterr().err
+    for path in (data / "log-0").iterdir():
+        path.unlink()
+    for flags in (given[:2], given[2:4], given[4:6], given[6:8]):
+        assert run("audit", "verify", *flags, data=data) == 4
+
+
+@pytest.mark.parametrize(("flag", "value", "match"), [
+    ("--key", "a+b", "neither a verifier key line"), ("--key", "", "neither a verifier key line"),
+    ("--checkpoint", "nowhere", "nowhere: No such file"), ("--checkpoint", "/dev/null", "not a checkpoint"),
+    ("--keys", "nowhere", "expected the --keys folder"),
+])
+def test_what_is_kept_elsewhere_must_be_readable(data: Path, flag: str, value: str, match: str) -> None:
+    with pytest.raises(UsageError, match=match) as caught:
+        run("audit", "verify", flag, value, data=data)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["log-0/checkpoint", "log-0/key.pub", "log-0/seg-0.qseg", "keys/log-0.checkpoint"])
+def test_what_cannot_be_read_is_told(data: Path, name: str) -> None:
+    """A folder in the place of the file: nobody can read that, root neither."""
+    (data / name).unlink()
+    (data / name).mkdir()
+    with pytest.raises(UsageError, match=re.escape(name)) as caught:
+        run("audit", "verify", data=data)
+    assert caught.value.exit_code == 2

@@ -1,0 +1,164 @@
+"""Policies in force: what the log cannot record waits for it, and says so; those that decide are told, and no others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from moderation.audit.bundle import Bundles
+from moderation.audit.record import Body
+from moderation.errors import LogError
+from moderation.flow.loading import FileLoader
+from moderation.flow.policies import Loaded, Policies
+from moderation.metrics import Metrics
+from tests.test_metrics import samples
+
+POLICY = """\
+format: 1
+policy: {{id: {name}, title: For tests, default_language: en, languages: [en]}}
+detectors:
+  birds: {{kind: words, categories: [birds], lists: [birds], levels: {{high: 1.0}}}}
+word_lists:
+  birds: {{words: [{word}]}}
+messages:
+  refused: {{en: "No birds."}}
+rules:
+  - id: no-birds
+    title: Birds stay out
+    severity: low
+    phases: [input]
+    when: {{category: birds}}
+    at_least: high
+    then: block
+    message: refused
+    tests:
+      - {{name: a bird, phase: input, text: "a {word}", expect: {{action: block}}}}
+      - {{name: none, phase: input, text: "hello", expect: {{action: allow}}}}
+"""
+
+
+class Paper:
+    """A log that keeps what it is told, or is down."""
+
+    def __init__(self) -> None:
+        self.bodies: list[Body] = []
+        self.latched: LogError | None = None
+        self.asked = 0
+
+    async def append_all(self, bodies: Sequence[Body], *, strict: bool) -> object:
+        self.asked += 1
+        assert strict
+        if self.latched is not None:
+            raise LogError(str(self.latched))
+        self.bodies.extend(bodies)
+        return None
+
+
+class Room:
+    """Policies over files of the test's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.log, self.metrics = folder, Paper(), Metrics()
+        self.said: list[str] = []
+        self.loads = 0
+        self._loader = FileLoader(1 << 20, self.metrics)
+        self.policies = Policies(self._load, self.log, Bundles(folder / "data"), self.metrics, "1", self.said.append)
+
+    def write(self, name: str, word: str) -> str:
+        path = self.folder / name
+        path.write_text(POLICY.format(name=path.stem, word=word))
+        return str(path)
+
+    def _load(self, path: str | None, generation: int) -> Loaded:
+        self.loads += 1
+        return self._loader(path, generation)
+
+    def active(self) -> set[tuple[str, str]]:
+        shown = [dict(labels) for name, labels in samples(self.metrics) if name == "moderation_policy_active"]
+        return {(one["policy"], one["hash"]) for one in shown}
+
+    def reloads(self, result: str) -> float:
+        return samples(self.metrics).get(("moderation_policy_reloads_total", (("result", result),)), 0)
+
+
+async def ticks(room: Room, count: int = 12) -> None:
+    """Let the watcher look so many times."""
+    for _ in range(count):
+        await asyncio.sleep(0.005)
+
+
+def test_a_policy_edited_while_the_log_is_down_is_taken_when_it_is_up(tmp_path: Path) -> None:
+    async def go() -> None:
+        room = Room(tmp_path)
+        path = room.write("p.yaml", "heron")
+        await room.policies.start([path])
+        old = room.policies.active(path).policy.ref
+        watching = asyncio.create_task(room.policies.watch(0.002))
+        await ticks(room)
+        room.log.latched = LogError("the disk is full")
+        room.write("p.yaml", "stork")
+        await ticks(room)
+        assert room.policies.active(path).policy.ref == old
+        (fault,) = room.policies.faults.values()
+        assert "waits" in fault
+        assert "the disk is full" in fault
+        loads, asked, said = room.loads, room.log.asked, len(room.said)
+        await ticks(room)
+        # Nothing is asked of a log that is down: each attempt would count as a leaf lost.
+        assert (room.loads, room.log.asked, len(room.said), room.reloads("rejected")) == (loads, asked, said, 1)
+        room.log.latched = None
+        await ticks(room)
+        new = room.policies.active(path).policy.ref
+        assert new != old
+        assert room.policies.faults == {}
+        assert room.active() == {("p", new.hash)}
+        assert room.reloads("ok") == 1
+        assert [body["previous"] for body in room.log.bodies] == [None, old.hash]
+        watching.cancel()
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("back", ["heron", "stork"])
+def test_the_file_may_change_again_while_it_waits(tmp_path: Path, back: str) -> None:
+    async def go() -> None:
+        room = Room(tmp_path)
+        path = room.write("p.yaml", "heron")
+        await room.policies.start([path])
+        room.log.latched = LogError("the disk is full")
+        room.write("p.yaml", "egret")
+        await room.policies.reload()
+        room.write("p.yaml", back)
+        await room.policies.reload()
+        room.log.latched = None
+        await room.policies.reload()
+        assert room.policies.faults == {}
+        kept = Bundles(tmp_path / "data").read(room.policies.active(path).policy.ref.hash)
+        assert any(back.encode() in data for data in kept.values())
+        assert len(room.log.bodies) == (1 if back == "heron" else 2)
+
+    asyncio.run(go())
+
+
+def test_all_policies_that_decide_are_told(tmp_path: Path) -> None:
+    async def go() -> None:
+        room = Room(tmp_path)
+        paths = [room.write("a.yaml", "heron"), room.write("b.yaml", "stork")]
+        await room.policies.start(paths)
+        before = {(active.policy.ref.id, active.policy.ref.hash) for active in room.policies.every.values()}
+        assert {name for name, _ in before} == {"a", "b"}
+        assert room.active() == before
+        room.write("b.yaml", "egret")
+        await room.policies.reload()
+        after = {(active.policy.ref.id, active.policy.ref.hash) for active in room.policies.every.values()}
+        assert len(before & after) == 1
+        assert room.active() == after
+        room.write("b.yaml", "[")
+        await room.policies.reload()
+        assert room.active() == after
+        assert len(room.policies.faults) == 1
+
+    asyncio.run(go())
