@@ -119,9 +119,11 @@ def _iban(before: str, match: str, after: str) -> Hit | None:
 
 def _ipv4(before: str, match: str, after: str) -> Hit | None:
     parts = match.split(".")
-    if len(parts) != 4 or any(int(part) > 255 or (len(part) > 1 and part[0] == "0") for part in parts):
-        return None
-    return None if _FRACTION.search(before) or _VERSION.search(before) else Hit(len(match))
+    odd = len(parts) != 4 or any(int(part) > 255 or (len(part) > 1 and part[0] == "0") for part in parts)
+    if not odd and not _FRACTION.search(before) and not _VERSION.search(before):
+        return Hit(len(match))
+    # What begins inside stands behind a number and a point, so it is a part of something; but the first number may mark a list.
+    return Hit(0, skip=1 if len(parts) == 5 and len(parts[0]) < 3 else len(match))
 
 
 def _ipv6(before: str, match: str, after: str) -> Hit | None:
