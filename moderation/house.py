@@ -150,7 +150,7 @@ async def run(config: Config, say: Callable[[str], None], ready: Callable[[str],
         except OSError as error:
             raise UsageError(f"{error.strerror}; choose another with --port") from None
         if not config.loopback and (config.admin_port is None or config.admin_token is None):
-            say("/metrics, /docs and /audit are off: they need loopback, or --admin-port with MODERATION_ADMIN_TOKEN")
+            say("/metrics and /docs are off: they need loopback, or --admin-port with MODERATION_ADMIN_TOKEN")
         house.watch()
         # What stands now stays: without this, each full collection walks all of it and stops every stream for some 40 ms.
         gc.collect()

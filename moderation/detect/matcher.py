@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
+from functools import cached_property
 
 import re2
 
@@ -52,29 +53,54 @@ class _Place:
 
 
 class Matcher:
-    """Looks for all its patterns at once. Pure once built; building is what costs."""
+    """Looks for all its patterns at once. What that takes is built when it is first needed, for many never need all of it."""
 
     def __init__(self, patterns: Sequence[Pattern]) -> None:
         self._all = tuple(Compiled(pattern) for pattern in patterns)
-        plain = [one for one in self._all if one.lead is None]
+        self._plain = [one for one in self._all if one.lead is None]
         self._led = [one for one in self._all if one.lead is not None]
         self.reach = max((one.reach for one in self._all), default=0)
         self.behind = WINDOW if any(one.lead or one.pattern.check for one in self._all) else 1
         # Only those that show a match less than it would take can be pending farther back than they reach.
-        self._least = min((one.reach for one in plain if one.capped), default=MOST_REACH)
-        self._grow = _union([(one.before, f"(?:{one.body})|(?:{one.closure})\\z") for one in plain])
-        self._hang = _union([(one.before, f"(?:{one.closure})\\z") for one in plain])
-        self._any = _union([(one.before, one.body) for one in plain])
-        # What a led match begins with, behind its lead: few texts hold that, and very many hold a lead.
-        self._led_any = _union([(f"(?:{one.pattern.lead})", one.opening) for one in self._led])
-        self._led_grow = _union([(f"(?:{one.pattern.lead})", f"(?:{one.opening})|(?:{one.closure})\\z") for one in self._led])
-        self._set = re2.Set.SearchSet(options())
-        for one in self._all:
-            self._set.Add(f"{one.before}(?:{one.body})")
-        if self._all:
-            self._set.Compile()
+        self._least = min((one.reach for one in self._plain if one.capped), default=MOST_REACH)
         spelt = "\n".join(repr((_spell(one.pattern), one.reach)) for one in self._all)
         self.version = hashlib.sha256(f"matcher 1\n{normalise.VERSION}\n{spelt}".encode()).hexdigest()
+
+    @cached_property
+    def _grow(self) -> Find | None:
+        return _union([(one.before, f"(?:{one.body})|(?:{one.closure})\\z") for one in self._plain])
+
+    @cached_property
+    def _hang(self) -> Find | None:
+        return _union([(one.before, f"(?:{one.closure})\\z") for one in self._plain])
+
+    @cached_property
+    def _any(self) -> Find | None:
+        return _union([(one.before, one.body) for one in self._plain])
+
+    # What a led match begins with, behind its lead: few texts hold that, and very many hold a lead.
+
+    @cached_property
+    def _led_any(self) -> Find | None:
+        return _union([(f"(?:{one.pattern.lead})", one.opening) for one in self._led])
+
+    @cached_property
+    def _led_grow(self) -> Find | None:
+        return _union([(f"(?:{one.pattern.lead})", f"(?:{one.opening})|(?:{one.closure})\\z") for one in self._led])
+
+    @cached_property
+    def _set(self) -> re2.Set:
+        made = re2.Set.SearchSet(options())
+        for one in self._all:
+            made.Add(f"{one.before}(?:{one.body})")
+        if self._all:
+            made.Compile()
+        return made
+
+    def warm(self, final: bool) -> None:
+        """Build what a look at a whole text takes, or at one that grows."""
+        for text in ("", " ", "a"):
+            self.quiet(text, 0, final)
 
     def scan(
         self, text: str, start: int, final: bool, taken: Sequence[Match] = (), settled: int | None = None

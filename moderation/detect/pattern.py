@@ -108,10 +108,13 @@ class Compiled:
         self.opening = syntax.opening(node)
         try:
             self.match = re2.compile(self.body, options())
-            self.search = finder(re2.compile(f"{self.before}(?:{self.body})", options()))
         except re2.error as error:
             raise regex.BadRegex(f"RE2 refuses it: {_words(error)}", 0) from None
         self.lead = re2.compile(f"(?:{syntax.source(regex.parse(pattern.lead))})\\z", options()) if pattern.lead else None
+
+    @cached_property
+    def search(self) -> Find:
+        return finder(re2.compile(f"{self.before}(?:{self.body})", options()))
 
     @cached_property
     def pending(self) -> Find:

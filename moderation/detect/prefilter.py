@@ -39,6 +39,10 @@ class Prefilter:
         self._matcher = Matcher([pattern for one in patterns for pattern in one.patterns])
         self._terms = AnyTerm(frozenset(term for one in lists for term in one.forms))
 
+    def warm(self, final: bool) -> None:
+        """Build what looks at whole texts, or at growing ones, will take."""
+        self._matcher.warm(final)
+
     def quiet(self, text: str, start: int, final: bool) -> int | None:
         """How far all of them are done, where none of them finds anything; None where each must be asked."""
         if self._terms:

@@ -26,6 +26,7 @@ from moderation.policy.archive import archive
 from moderation.policy.compile import Compiled, compile_policy
 from moderation.policy.faults import Fault, Faults, Grade, Place, shown
 from moderation.policy.model import Policy
+from moderation.text import Phase
 from moderation.verdict import Cause
 
 
@@ -89,7 +90,7 @@ class FileLoader:
             raise PolicyRejected([str(f) for f in errors], errors[0].code, _where(errors[0]), _digest(sources))
         active = Active.of(found.policy, self._runner(found.policy, detectors), generation)
         if self._tested:
-            active.runner.warm(active.wanted.values())
+            active.runner.warm((names, phase is Phase.OUTPUT) for phase, names in active.wanted.items())
         warnings = tuple(str(fault) for fault in found.faults)
         return Loaded(active, archive(found.policy), sources, warnings)
 

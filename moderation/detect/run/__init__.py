@@ -115,13 +115,15 @@ class Runner:
         nothing = Scan((), hold or 0)
         return _together([nothing if one in covered else self._scan_one(one, text, start, final) for one in detectors])
 
-    def warm(self, wanted: Iterable[frozenset[str]]) -> None:
-        """Build what the first request would otherwise wait for: the prefilters of these sets of detectors. Any thread."""
-        for names in wanted:
+    def warm(self, wanted: Iterable[tuple[frozenset[str], bool]]) -> None:
+        """Build what a first request would wait for: the prefilters of sets of detectors, and whether texts that they read grow."""
+        for names, grows in wanted:
             for some in (names - self.windowed, names & self.inline):
                 detectors = tuple(sorted(some))
-                if detectors and detectors not in self._prefilters:
-                    self._prefilter(detectors)
+                prefilter = self._prefilters.get(detectors) or self._prefilter(detectors)
+                prefilter.warm(final=True)
+                if grows:
+                    prefilter.warm(final=False)
 
     def _prefilter(self, detectors: tuple[str, ...]) -> Prefilter:
         """The prefilter of some detectors: of those that are inline, for others may be anything."""
