@@ -116,7 +116,7 @@ class Runner:
         return _together([nothing if one in covered else self._scan_one(one, text, start, final) for one in detectors])
 
     def warm(self, wanted: Iterable[tuple[frozenset[str], bool]]) -> None:
-        """Build what a first request would wait for: the prefilters of sets of detectors, and whether texts that they read grow."""
+        """Build what a first request would wait for: prefilters of sets of detectors, and whether what they read grows."""
         for names, grows in wanted:
             for some in (names - self.windowed, names & self.inline):
                 detectors = tuple(sorted(some))
