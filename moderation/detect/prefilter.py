@@ -21,8 +21,8 @@ MOST_TERMS = 20_000
 class Prefilter:
     """Looks for all that some detectors look for. Pure once built.
 
-    The law, tested over all that ships: where `quiet` gives a hold, each detector's scan of the same text has no findings and
-    a hold that is no less.
+    The law, tested over all that ships: where `quiet` gives a hold, no detector's scan of the same text finds anything that begins
+    before it, or has a hold that is less. (What begins at the hold is found again from there.)
     """
 
     def __init__(self, detectors: Iterable[Detector]) -> None:
@@ -44,7 +44,7 @@ class Prefilter:
         self._matcher.warm(final)
 
     def quiet(self, text: str, start: int, final: bool) -> int | None:
-        """How far all of them are done, where none of them finds anything; None where each must be asked."""
+        """How far all of them are done, where none of them finds anything before that; None where each must be asked."""
         if self._terms:
             folded = fold(text)
             if self._terms.stands_in(folded, start) or (not final and self._terms.begins_in(folded, start)):

@@ -29,8 +29,6 @@ _CONTEXT = 350_000
 _CONTEXT_LEAST = 400_000
 _NAMED = 850_000
 """A number that proves nothing by itself, right behind its own name."""
-_UNPROVEN = 500_000
-"""The most for a number whose only proof is one check digit or letter, without a word of context."""
 
 # Entities that may have the same stretch share a run, so that the likeliest of them gets it.
 _AMERICAN = r"\d{9}|\d{3}[ .\-]\d{2}[ .\-]\d{4}|\d{5}-\d{4}|\d{3}-\d{6}|9\d{2} \d{6}|9\d{4} \d{4}"
@@ -62,13 +60,6 @@ _NAMES = {
 }  # fmt: skip
 """What numbers without a check digit are called."""
 _BETWEEN = r"(?: ?(?:card|id|identification|numbers?|num|no\.?|nr\.?|code|#)){0,2}[ ]?(?:is|was|are|[:=#\-]|是|为)?[ ]?[\"'(]?\z"
-
-_ONE_CHECK = frozenset((
-    "ES_NIF", "ES_NIE", "FI_PERSONAL_IDENTITY_CODE", "SG_UEN", "MEDICAL_LICENSE", "UK_NHS", "US_NPI", "ABA_ROUTING_NUMBER",
-    "AU_ACN", "AU_TFN", "AU_MEDICARE", "CA_SIN", "IN_AADHAAR", "IT_VAT_CODE", "PL_PESEL", "TH_TNIN", "TR_NATIONAL_ID",
-))  # fmt: skip
-"""One check digit passes for a tenth of all numbers, one letter for a twentieth: serial numbers and versions are full of them."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Source:
@@ -178,7 +169,6 @@ class _Entity:
         self.context = _words(words)
         name = _NAMES.get(entity)
         self.name = _search(rf"(?:{name}){_BETWEEN}") if name else None
-        self.capped = entity in _ONE_CHECK
 
     def judge(self, before: str, match: str) -> tuple[int, int] | None:
         """(score, length) of the best that begins where the match does."""
@@ -203,7 +193,7 @@ class _Entity:
 
     def _lifted(self, score: int, before: str) -> int:
         if score == FULL_SCORE:
-            return _UNPROVEN if self.capped and not self._spoken_of(before) else score
+            return score
         if _says(self.name, before):
             return max(score, _NAMED)
         return min(FULL_SCORE, max(score + _CONTEXT, _CONTEXT_LEAST)) if _says(self.context, before) else score

@@ -123,16 +123,11 @@ def test_context_raises_a_score() -> None:
     ("US_ITIN", "912701234", 300_000, "without it"),
     ("UK_NINO", "NI number: AB 12 34 56 C", 850_000, "a short name"),
     ("UK_NINO", "uni AB 12 34 56 C", 500_000, "which is no part of a word"),
-    ("ES_NIF", "serial 12345678Z", 500_000, "one letter in 23 is right by chance"),
-    ("ES_NIF", "version 12345678z", 500_000, "so a version is none that is sure"),
-    ("ES_NIF", "DNI 12345678Z", 1_000_000, "but with a word of context"),
+    ("ES_NIF", "12345678Z", 1_000_000, "a passed check is all that presidio asks for"),
     ("ES_NIF", normalise("identificación: 12345678Z").text, 1_000_000, "also one with an accent"),
-    ("ES_NIE", "model X1234567L", 500_000, "a model"),
-    ("ES_NIE", "my niece X1234567L", 500_000, "a short word of context is no part of another"),
     ("ES_NIE", "NIE X1234567L", 1_000_000, "the same with its name"),
-    ("FI_PERSONAL_IDENTITY_CODE", "x = 131052-308T", 500_000, "a subtraction"),
     ("FI_PERSONAL_IDENTITY_CODE", "hetu 131052-308T", 1_000_000, "a code"),
-    ("KR_RRN", "900101-1234568", 1_000_000, "a date and a check digit are more than a check digit"),
+    ("KR_RRN", "900101-1234568", 1_000_000, "and so it is here"),
 ])  # fmt: skip
 def test_how_sure_a_national_number_is(entity: str, text: str, score: int | None, note: str) -> None:
     alone = Pii("pii", "personal_data", [entity])
