@@ -258,6 +258,9 @@ async def listen(
         if server.started:
             ready()
         await serving
+        if server.force_exit:  # a second signal: nothing is waited for
+            for task in tuple(server.server_state.tasks):
+                task.cancel()
         # What was cut writes its last word to the log before that is closed.
         for _ in range(500):
             if not app.in_flight:

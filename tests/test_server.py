@@ -164,6 +164,29 @@ def test_a_call_that_the_upstream_has_not_answered_by_the_end_of_the_drain_is_to
     assert verify(tmp_path / "data").exit_code == 0
 
 
+def test_a_second_sigterm_cuts_at_once(tmp_path: Path) -> None:
+    steps: list[Step] = [*sse(chunk({"content": "One. "}), done=False), Pause(30)]
+
+    async def go() -> None:
+        async with FakeUpstream(stream_script(*steps)) as upstream:
+            def drive() -> tuple[bytes, int, float]:
+                with served("--drain", "25s", data=tmp_path / "data", upstream=upstream.base) as process:
+                    link = ask(process.port, stream=True)
+                    first = link.recv(65536)
+                    process.child.send_signal(signal.SIGTERM)
+                    time.sleep(0.5)
+                    began = time.monotonic()
+                    process.child.send_signal(signal.SIGTERM)
+                    return first + read_all(link), process.end(), time.monotonic() - began
+            body, code, seconds = await asyncio.to_thread(drive)
+            assert b"[DONE]" not in body
+            assert code == 0
+            assert seconds < 4
+
+    asyncio.run(go())
+    assert verify(tmp_path / "data").exit_code == 0
+
+
 def test_a_stream_that_takes_longer_than_the_drain_is_cut(tmp_path: Path) -> None:
     steps: list[Step] = [*sse(chunk({"content": "One. "}), done=False), Pause(30)]
 

@@ -21,8 +21,8 @@ MOST_TERMS = 20_000
 class Prefilter:
     """Looks for all that some detectors look for. Pure once built.
 
-    The law, tested over all that ships: where `quiet` gives a hold, no detector's scan of the same text finds anything that begins
-    before it, or has a hold that is less. (What begins at the hold is found again from there.)
+    The law, tested over all that ships: where `quiet` gives a hold, no detector's scan of the same text finds anything that
+    begins before it, or has a hold that is less. (What begins there is found again.)
     """
 
     def __init__(self, detectors: Iterable[Detector]) -> None:
