@@ -23,6 +23,8 @@ Body = dict[str, object]
 
 MAX_DECISION = 1 << 20
 """Bytes of all parts of one decision; beyond it the caller decides again with Unknown(too_large)."""
+MOST_SPANS = 4000
+"""Edits that are told one by one; of more only their number. What decides are signals, and those are all there."""
 _PART = 64_000
 """Bytes of one part before the store's stamps, which take less than 500 bytes (the origin has at most 120 characters)."""
 _SMALL = 24
@@ -244,12 +246,14 @@ def decision(
     }
     if out_chars is not None:
         head["out"] = {"alg": "c1", "commit": out_commit, "chars": out_chars}
+    if len(edits) > MOST_SPANS:
+        head["cut"] = len(edits) - MOST_SPANS
     lists: dict[str, list[object]] = {
         "wins": wins, "runs": runs, "unknown": [[u.detector, u.cause.value] for u in outcome.unknown],
         "rules": tables.fired(f for f in outcome.fired if f.mode is Mode.ENFORCE),
         "would": tables.fired(f for f in outcome.fired if f.mode is not Mode.ENFORCE),
         "det": [{"id": d.id, "bin": d.version, "st": d.status, "us": d.micros} for d in detectors],
-        "spans": [[masked(e.path), e.span.start, e.span.end, e.action.word, e.kind] for e in edits],
+        "spans": [[masked(e.path), e.span.start, e.span.end, e.action.word, e.kind] for e in edits[:MOST_SPANS]],
         "media": [[masked(m.path), m.kind, m.turn.value] for m in media],
     }
     lists |= {"keys": tables.keys, "sigs": tables.sigs, "unks": tables.unks}

@@ -32,6 +32,8 @@ _BY_ROLE = {
     "function": Channel.TOOL_RESULT,
 }
 """Any other role is read as the user's: rules for users are the strictest."""
+MAX_MEDIA = 10_000
+"""Each is recorded by itself, and a decision has its bounds in the log."""
 _LIKE_TOOLS = ("functions", "prediction", "response_format", "tools")
 _KNOWN_IN_CHOICE = frozenset({"index", "message", "finish_reason", "logprobs", "token_ids"})
 
@@ -166,7 +168,7 @@ class _Reader:
                     where = Channel.REFUSAL
                 leaves, place = Leaves(), f"{path}/{escape(key)}"
                 if key in MEDIA_KEYS:
-                    self.media.append(Media(place, MEDIA_KEYS[key], self.turn))
+                    self._medium(place, MEDIA_KEYS[key])
                     payload_texts(value, place, leaves)
                 else:
                     leaves.take(value, place)
@@ -200,7 +202,7 @@ class _Reader:
         if type(part) is dict:
             kind = media_kind(part)
             if kind is not None:
-                self.media.append(Media(path, kind, self.turn))
+                self._medium(path, kind)
                 media_texts(part, path, leaves)
                 self._add(leaves, path, channel, phase, tool)
                 return
@@ -277,6 +279,11 @@ class _Reader:
             if key not in _KNOWN_IN_CHOICE:
                 leaves.member(key, value, path)
         self._add(leaves, path, Channel.ANSWER, Phase.OUTPUT, None)
+
+    def _medium(self, path: str, kind: str) -> None:
+        if len(self.media) >= MAX_MEDIA:
+            self.refuse(path, f"more than {MAX_MEDIA} media; send fewer")
+        self.media.append(Media(path, kind, self.turn))
 
     def _add(self, leaves: Leaves, path: str, channel: Channel, phase: Phase, tool: str | None) -> None:
         for leaf in leaves.close(path):

@@ -15,6 +15,7 @@ from moderation.audit.recall import RecallError, joined, recall, windows_of
 from moderation.audit.record import (
     LISTS,
     MAX_DECISION,
+    MOST_SPANS,
     DetectorStatus,
     Names,
     RecordTooLarge,
@@ -106,6 +107,15 @@ def test_every_list_can_be_cut() -> None:
     assert isinstance(spans, list)
     assert [span[1] for span in spans] == list(range(3000))
     assert set(LISTS) <= whole.keys()
+    assert "cut" not in whole
+
+
+def test_very_many_edits_do_not_make_a_decision_too_large() -> None:
+    edits = [Edit("/messages/0/content", Span(i, i + 1), Action.REDACT, "x", "EMAIL_ADDRESS") for i in range(100_000)]
+    whole = joined(stamped(decision(
+        decided(), names=NAMES, engine=ENGINE, durability="strict", commit=None, chars=1, edits=edits)))
+    assert len(whole["spans"]) == MOST_SPANS  # type: ignore[arg-type]  # a list
+    assert whole["cut"] == 100_000 - MOST_SPANS
 
 
 @pytest.mark.parametrize("change", [

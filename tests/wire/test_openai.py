@@ -292,6 +292,8 @@ REFUSED: list[tuple[str, object, str]] = [
     ("true as content", {"messages": [{"role": "user", "content": True}]}, "/messages/0/content"),
     ("a key that looks like a path", {"messages": [{"role": "assistant", "tool_calls": [
         {"function": {"name": "f", "arguments": '"x"', "arguments#": "s3cret"}}]}]}, "/messages/0/tool_calls/0/function"),
+    ("more media than a chat has", {"messages": [{"role": "user", "content": [
+        {"type": "image_url", "image_url": {"url": "https://a/b"}}] * 10_001}]}, "/messages/0/content/10000"),
     ("more values than a chat has", {"messages": [{"role": "user", "content": ["x"] * 100_001}]}, "the body"),
     ("many small arguments", {"messages": [{"role": "assistant", "tool_calls": [
         {"function": {"arguments": json.dumps(["x"] * 9000)}}] * 12}]}, "the body"),
