@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from moderation.sentence import SENTENCE_CAP, next_sentence, next_window, settled, windows
@@ -38,6 +38,8 @@ PROSE = st.text(alphabet="ab1 .!?。！…”\"\n\u3000）x", max_size=60) | st.
 
 
 @given(PROSE)
+@example("a" * 420)
+@example("a. " + "b" * 410)
 def test_a_cut_never_moves(text: str) -> None:
     whole = sentences(text)
     assert "".join(whole) == text
