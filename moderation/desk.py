@@ -17,14 +17,13 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from moderation.audit import record
-from moderation.audit.record import RecordTooLarge
 from moderation.config import Config
 from moderation.errors import CODES, LogError, Refused
 from moderation.flow.http import read_body
 from moderation.flow.ledger import Entry, Ledger
 from moderation.flow.policies import Policies
 from moderation.flow.reading import Active, Verdict, newest_user_text, read, scoped
-from moderation.flow.recording import record_verdict
+from moderation.flow.recording import judged
 from moderation.flow.showing import result, show
 from moderation.language import language_of
 from moderation.metrics import CONTENT_TYPE, Metrics
@@ -216,16 +215,8 @@ class Desk:
     ) -> tuple[Verdict, Entry]:
         """Judge and record; with an `entry`, as further decisions of the same request, which the caller closes."""
         single = entry is None
-        for too_large in (False, True):
-            verdict = await read(active, conversation, place, too_large=too_large)
-            made = entry if entry is not None else self._open(asker, active, place, conversation, endpoint, simulated)
-            try:
-                record_verdict(made, verdict, {})
-            except RecordTooLarge:
-                if too_large:
-                    raise LogError("the decision does not fit the log") from None
-                continue
-            break
+        made = entry if entry is not None else self._open(asker, active, place, conversation, endpoint, simulated)
+        verdict = await judged(made, lambda too_large: read(active, conversation, place, too_large=too_large))
         if single and endpoint == "/moderate":
             made.close("blocked" if verdict.blocked else "completed")
         await made.write()

@@ -99,8 +99,7 @@ class Matcher:
 
     def warm(self, final: bool) -> None:
         """Build what a look at a whole text takes, or at one that grows."""
-        for text in ("", " ", "a"):
-            self.quiet(text, 0, final)
+        self.quiet(" ", 0, final)
 
     def scan(
         self, text: str, start: int, final: bool, taken: Sequence[Match] = (), settled: int | None = None

@@ -7,20 +7,32 @@ fails is answered in the caller's dialect, and nothing that was not read goes on
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from moderation.audit import record
-from moderation.audit.record import RecordTooLarge
 from moderation.config import Config
 from moderation.errors import CODES, LogError, Refused, UpstreamError
 from moderation.flow import saying
 from moderation.flow.editing import edited
-from moderation.flow.http import JSON, ClientGone, Headers, Receive, Scope, Send, header, read_body, respond, upstream_decoder
+from moderation.flow.http import (
+    JSON,
+    ClientGone,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    disconnected,
+    header,
+    read_body,
+    respond,
+    upstream_decoder,
+)
 from moderation.flow.ledger import Entry, Ledger
 from moderation.flow.reading import Active, Verdict, newest_user_text, read, scoped
-from moderation.flow.recording import record_verdict
+from moderation.flow.recording import judged
 from moderation.flow.showing import block_message
 from moderation.flow.speech import OpenAISpeech, tokens
 from moderation.flow.streaming import Carrier
@@ -127,8 +139,7 @@ class _Call:
 
     async def _watch(self, task: asyncio.Task[None] | None) -> None:
         """Cancel the call when its client leaves."""
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+        await disconnected(self._receive)
         if task is not None:
             self._gone = True
             task.cancel()
@@ -161,12 +172,9 @@ class _Call:
     async def _decide(
         self, conversation: Conversation, place: Place, request: Any, begun: float
     ) -> tuple[Verdict, Entry]:
-        """Judge the request and record it; where its signals do not fit the log, every detector counts as Unknown."""
+        """Judge the request and record it."""
         entry = self._open(conversation, place, request)
-        verdict = await read(self._active, conversation, place)
-        if not self._record(entry, verdict, begun):
-            verdict = await read(self._active, conversation, place, too_large=True)
-            self._record(entry, verdict, begun, last=True)
+        verdict = await self._recorded(entry, begun, partial(read, self._active, conversation, place))
         return verdict, entry
 
     def _open(self, conversation: Conversation, place: Place, request: Any) -> Entry:
@@ -185,17 +193,14 @@ class _Call:
         )
         return entry
 
-    def _record(self, entry: Entry, verdict: Verdict, begun: float, last: bool = False) -> bool:
-        """Record every phase's decision; False, with nothing recorded, where their signals do not fit the log."""
-        try:
-            record_verdict(entry, verdict, {"judge": round((self._chat.clock() - begun) * 1e6)})
-        except RecordTooLarge:
-            if last:
-                raise LogError("the decision does not fit the log") from None
-            return False
+    async def _recorded(self, entry: Entry, begun: float, judge: Callable[..., Awaitable[Verdict]]) -> Verdict:
+        """Judge, record and count every phase's decision."""
+        verdict = await judged(
+            entry, lambda too_large: judge(too_large=too_large), lambda: {"judge": round((self._chat.clock() - begun) * 1e6)}
+        )
         for ruling in verdict.rulings:
             self._chat.metrics.decided(ruling.phase, ruling.outcome)
-        return True
+        return verdict
 
     async def _forward(self, headers: Headers, raw: bytes) -> Answer:
         query = self._scope.get("query_string", b"")
@@ -270,12 +275,8 @@ class _Call:
             await self._fail_upstream(answer.status)
             raise
         begun = self._chat.clock()
-        verdict = await read(self._active, conversation, place, supplied=asked.supplied, names=asked.names)
-        if not self._record(entry, verdict, begun):
-            verdict = await read(
-                self._active, conversation, place, supplied=asked.supplied, names=asked.names, too_large=True
-            )
-            self._record(entry, verdict, begun, last=True)
+        judge = partial(read, self._active, conversation, place, supplied=asked.supplied, names=asked.names)
+        verdict = await self._recorded(entry, begun, judge)
         usage = tokens(value.get("usage"))
         entry.close(
             "blocked" if verdict.blocked else "completed", upstream_status=answer.status, upstream_id=_upstream_id(answer),

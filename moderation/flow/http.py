@@ -117,14 +117,15 @@ def upstream_decoder(headers: Headers, limit: int) -> Decoder:
     return UpstreamDecoder(header(headers, b"content-encoding"), limit)
 
 
+async def disconnected(receive: Receive) -> None:
+    """Returns when the client has left. For a request whose body has been read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 async def until_gone(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
     """Do this for a client whose body has been read. Cancels it, and raises ClientGone, where the client leaves."""
-
-    async def gone() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-
-    working, watching = asyncio.ensure_future(work), asyncio.create_task(gone())
+    working, watching = asyncio.ensure_future(work), asyncio.create_task(disconnected(receive))
     try:
         await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():

@@ -12,12 +12,9 @@ from os.path import realpath
 from pathlib import Path
 
 from moderation.detect.api import Detector
-from moderation.detect.build import build, vocabulary
-from moderation.detect.patterns import Patterns
-from moderation.detect.pii import Pii
+from moderation.detect.build import build, inline, vocabulary
 from moderation.detect.run import Runner
 from moderation.detect.run.cache import Cache
-from moderation.detect.words import Words
 from moderation.flow.policies import Loaded, PolicyRejected
 from moderation.flow.reading import Active
 from moderation.flow.trial import trial
@@ -134,8 +131,3 @@ def _digest(sources: Sequence[Path]) -> str:
 def _where(fault: Fault) -> str:
     """The place of a fault as the log keeps it: without folders."""
     return f"{Path(fault.file).name}:{fault.line}:{fault.column}"
-
-
-def inline(detectors: Mapping[str, Detector]) -> frozenset[str]:
-    """The detectors that are ours and linear in time: short texts need no thread for them."""
-    return frozenset(name for name, one in detectors.items() if isinstance(one, (Patterns, Words, Pii)))

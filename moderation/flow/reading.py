@@ -13,11 +13,11 @@ from moderation.act import LITERAL, Change, Names, apply, label, merge
 from moderation.detect.run import BREATH, Examined, Runner
 from moderation.judge import Seen, blocker, by_window, effect, named, see, window
 from moderation.policy.decide import needs
-from moderation.policy.limits import decide_all, media_window, uneditable_window
+from moderation.policy.limits import decide_all, media_window, uneditable_window, unread_windows
 from moderation.policy.model import Policy
 from moderation.sentence import ANSWER_WINDOW, INPUT_WINDOW
 from moderation.text import Channel, Conversation, Media, Origin, Phase, Scope, Segment, Span, Turn
-from moderation.verdict import Action, Cause, Finding, Fired, Key, Outcome, Signal, Unknown, Window
+from moderation.verdict import Action, Finding, Fired, Key, Outcome, Signal, Window
 from moderation.wire.leaves import editable
 
 _ORDER = (Phase.INPUT, Phase.TOOL_RESULT, Phase.OUTPUT, Phase.TOOL_CALL)
@@ -225,10 +225,9 @@ async def _rule(
     wanted = active.wanted[phase]
     size = ANSWER_WINDOW if phase is Phase.OUTPUT else INPUT_WINDOW
     if too_large:
-        lost = tuple(Unknown(detector, Cause.TOO_LARGE) for detector in sorted(wanted))
         examined: Sequence[Examined] = ()
         keys = dict.fromkeys(_bare(active, segment) for segment in segments)
-        windows = [Window((Signal(key, 0, 1),), lost) for key in keys]
+        windows = unread_windows(keys, wanted)
         by_key = {key: number for number, key in enumerate(keys)}
         owners = [[by_key[_bare(active, segment)]] for segment in segments]
         outcome = decide_all(active.policy, phase, scope, [*windows, *(media_window(m) for m in pictures)])

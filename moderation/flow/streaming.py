@@ -17,16 +17,14 @@ from moderation.errors import LogError, UpstreamError
 from moderation.flow.ledger import Entry
 from moderation.flow.reading import Active, category_of, origin_of
 from moderation.policy.decide import Patience, patience
-from moderation.policy.limits import decide_all
+from moderation.policy.limits import decide_all, unread_windows
 from moderation.sentence import ANSWER_WINDOW
 from moderation.stream.plan import Broken, Command, Emit, End, Inspect, Judged, Note, Piece, Reading, Stop, TapeName
 from moderation.stream.release import Release
 from moderation.stream.tape import Look, Said
 from moderation.text import Channel, Origin, Phase, Scope
-from moderation.verdict import Cause, Edit, Finding, Fired, Outcome, Signal, Unknown, Window
+from moderation.verdict import Edit, Finding, Fired, Outcome, Window
 
-_MOST_EDITS = 1000
-"""Edits that are told of a decision whose signals do not fit the log."""
 _SHORT = 8192
 """Code points that a detector which is quick may look at in the event loop."""
 
@@ -351,7 +349,7 @@ class Carrier:
             self.entry.decide(note.phase, note.outcome, note.windows, content=told, edits=edits)
         except RecordTooLarge:
             lost = self._lost(note)
-            self.entry.decide(lost.phase, lost.outcome, lost.windows, content=told, edits=edits[:_MOST_EDITS])
+            self.entry.decide(lost.phase, lost.outcome, lost.windows, content=told, edits=edits)
             self.noted(lost)
             self.outcome = "interrupted"
             self._close()
@@ -362,10 +360,8 @@ class Carrier:
 
     def _lost(self, note: Note) -> Note:
         """The same decision with every detector Unknown, because what they said does not fit."""
-        wanted = sorted(self.active.wanted[note.phase])
-        unknown = tuple(Unknown(detector, Cause.TOO_LARGE) for detector in wanted)
-        bare = dict.fromkeys(s for window in note.windows for s in window.signals if s.key.detector is None)
-        windows = tuple(Window((Signal(signal.key, 0, 1),), unknown) for signal in bare)
+        bare = (s.key for window in note.windows for s in window.signals if s.key.detector is None)
+        windows = tuple(unread_windows(bare, self.active.wanted[note.phase]))
         outcome = decide_all(self.active.policy, note.phase, self.scope, windows)
         return Note(note.phase, outcome, windows, (), final=True)
 

@@ -6,13 +6,13 @@ key): block.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from moderation.policy.decide import decide
 from moderation.policy.model import Policy
 from moderation.text import Channel, Media, Phase, Scope, Turn
-from moderation.verdict import FULL_SCORE, Action, Fired, Key, Mode, Outcome, Severity, Signal, Window
+from moderation.verdict import FULL_SCORE, Action, Cause, Fired, Key, Mode, Outcome, Severity, Signal, Unknown, Window
 
 MEDIA = "unscanned_media"
 UNEDITABLE = "uneditable"
@@ -27,6 +27,12 @@ def media_window(media: Media) -> Window:
 def uneditable_window(bare: Key) -> Window:
     """A text that had to be edited, and cannot be."""
     return _window(replace(bare, detector=UNEDITABLE, category=UNEDITABLE))
+
+
+def unread_windows(keys: Iterable[Key], detectors: Iterable[str]) -> list[Window]:
+    """A window for each bare key, with every one of these detectors Unknown: what they said does not fit the log."""
+    lost = tuple(Unknown(detector, Cause.TOO_LARGE) for detector in sorted(detectors))
+    return [Window((Signal(key, 0, 1),), lost) for key in dict.fromkeys(keys)]
 
 
 def _window(key: Key) -> Window:

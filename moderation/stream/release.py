@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from moderation.act import Change, Names
-from moderation.judge import Seen, blocker, effect, enforced, shifted, window
+from moderation.judge import Seen, blocker, by_window, effect, enforced, shifted, window
 from moderation.policy.decide import Patience
 from moderation.policy.limits import media_window, uneditable_window
 from moderation.stream.gate import Frame, Gate
@@ -32,8 +32,7 @@ class Release:
         self._queue: deque[Item] = deque()
         self._jobs: dict[int, Item | tuple[Lane, int] | Whole] = {}
         self._wholes: list[Whole] = []
-        self._job = 0
-        self._number = 0
+        self._job = self._number = 0
         self._windows: dict[Phase, list[Window]] = {}
         self._interned: dict[Window, Window] = {}
         self._changes: dict[Phase, list[tuple[str, Change]]] = {}
@@ -356,8 +355,9 @@ class Release:
         outcomes = {phase: self._plan.decide(phase, windows) for phase, windows in self._windows.items()}
         if self._blocks(outcomes, owners, commands):
             return
+        fired_in = {phase: by_window(outcome) for phase, outcome in outcomes.items()}
         for (phase, index), (whole, seen) in owners.items():
-            whole.obey(outcomes[phase], index, seen, self._plan, self._naming)
+            whole.obey(fired_in[phase](index), seen, self._plan, self._naming)
         stuck = [whole for whole in self._wholes if whole.stuck(self._plan)]
         if stuck:
             for whole in stuck:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 from moderation.act import Change, Names, merge
 from moderation.act import piece as cut_piece
-from moderation.judge import Seen, effect, enforced, see, window
+from moderation.judge import Seen, effect, see, window
 from moderation.stream.lane import Lane
 from moderation.stream.plan import Judged, Plan
 from moderation.text import Phase, Span
-from moderation.verdict import Action, Outcome, Unknown, Window
+from moderation.verdict import Action, Fired, Unknown, Window
 
 
 @dataclass(slots=True)
@@ -49,12 +49,12 @@ class Whole:
             for findings, some in zip(part, one.unknown, strict=True)
         ]
 
-    def obey(self, outcome: Outcome, index: int, seen: Sequence[Sequence[Seen]], plan: Plan, naming: Names) -> None:
-        """Take in what the outcome does to one window."""
+    def obey(self, fired: Sequence[Fired], seen: Sequence[Sequence[Seen]], plan: Plan, naming: Names) -> None:
+        """Take in what the rules that fired do to one window."""
         if not self.edits:
             self.edits = [[] for _ in self.parts]
         for number, part in enumerate(seen):
-            doing = effect(enforced(outcome, index), part, slicer(self.parts[number]), naming, plan.category)
+            doing = effect(fired, part, slicer(self.parts[number]), naming, plan.category)
             self.edits[number].extend(doing.changes)
             self.taken = doing.whole or self.taken
 

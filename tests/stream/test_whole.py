@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from moderation.act import Names
+from moderation.judge import enforced
 from moderation.stream.lane import Lane
 from moderation.stream.plan import Judged, TapeName
 from moderation.stream.whole import Whole
@@ -85,7 +86,7 @@ def test_a_call_that_is_taken_is_taken_whole() -> None:
     found = Finding("number", "number", None, "digits", FULL_SCORE, None)
     whole = held('{"a": "secret"}', Judged((Span(0, 6),), ((found,),), ((),)), plan)
     ((window, seen),) = whole.windows(plan)
-    whole.obey(plan.decide(Phase.TOOL_CALL, (window,)), 0, seen, plan, Names())
+    whole.obey(enforced(plan.decide(Phase.TOOL_CALL, (window,)), 0), seen, plan, Names())
     made = whole.finish(plan, Names())
     assert [change.text for change in whole.lane.changes] == ['{"removed": "[removed: digits]"}']
     assert [change.action for change in made] == [Action.REDACT]
