@@ -22,7 +22,7 @@ FLOORS: dict[str, int] = {
     "": 0,  # the package itself
     "text": 0, "verdict": 0, "errors": 0,
     "normalise": 1, "language": 1, "sentence": 1, "act": 1, "ulid": 1, "wire": 1,
-    "audit.canon": 1, "audit.merkle": 1, "audit.note": 1, "audit.record": 1, "audit": 3,
+    "audit.canon": 1, "audit.merkle": 1, "audit.note": 1, "audit.record": 1, "audit.leaf": 1, "audit": 3,
     "policy": 2, "detect": 2, "judge": 2, "stream": 2,
     "detect.run": 3, "detect.pii": 3, "upstream": 3, "metrics": 3,
     "detect.build": 4, "settings": 4, "routes": 4, "config": 4, "document": 4, "routing": 4, "flow": 4, "house": 4, "server": 4, "desk": 4, "standin": 4,
@@ -37,7 +37,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "aiohttp": ("upstream",), "yaml": ("policy.load",), "sqlite3": ("audit.index",), "prometheus_client": ("metrics",),
     "presidio_analyzer": ("detect.recognizers",), "ahocorasick": ("detect.words",), "re2": ("detect",), "cryptography": ("audit",),
     "onnxruntime": ("detect.classifier",), "transformers": ("detect.classifier",), "torch": ("detect.classifier",),
-    "redis": ("fleet",),
+    "orjson": ("audit.leaf",), "redis": ("fleet",),
 }
 
 # What a pure file (floors 0 to 2) has no use for: the clock, chance, the environment, files, sockets, threads.

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import base64
 import hmac
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from moderation.audit.canon import CanonError, encode_part
+from moderation.audit.canon import CanonError
+from moderation.audit.leaf import Body, Value, measure
 from moderation.errors import ModerationError
 from moderation.text import Media, Phase, Scope
 from moderation.verdict import Decision, Edit, Fired, Key, Mode, PolicyRef, Signal, Unknown, Window
-
-Body = dict[str, object]
 
 MAX_DECISION = 1 << 20
 """Bytes of all parts of one decision; beyond it the caller decides again with Unknown(too_large)."""
@@ -248,7 +246,7 @@ def decision(
         head["out"] = {"alg": "c1", "commit": out_commit, "chars": out_chars}
     if len(edits) > MOST_SPANS:
         head["cut"] = len(edits) - MOST_SPANS
-    lists: dict[str, list[object]] = {
+    lists: dict[str, list[Value]] = {
         "wins": wins, "runs": runs, "unknown": [[u.detector, u.cause.value] for u in outcome.unknown],
         "rules": tables.fired(f for f in outcome.fired if f.mode is Mode.ENFORCE),
         "would": tables.fired(f for f in outcome.fired if f.mode is not Mode.ENFORCE),
@@ -257,22 +255,22 @@ def decision(
         "media": [[masked(m.path), m.kind, m.turn.value] for m in media],
     }
     lists |= {"keys": tables.keys, "sigs": tables.sigs, "unks": tables.unks}
-    if sum(map(len, lists.values())) <= _SMALL or len(json.dumps({**head, **lists})) <= _PART:
+    if sum(map(len, lists.values())) <= _SMALL or len(measure({**head, **lists})) <= _PART:
         return ({**head, **lists},)
     return _parts(head, lists, decided.phase)
 
 
-def _parts(head: Body, lists: Mapping[str, list[object]], phase: Phase) -> tuple[Body, ...]:
+def _parts(head: Body, lists: Mapping[str, list[Value]], phase: Phase) -> tuple[Body, ...]:
     parts, total = [{**head, **{name: [] for name in LISTS}}], 0
-    room = _PART - len(encode_part(parts[0]))
+    room = _PART - len(measure(parts[0]))
     for name in LISTS:
         for item in lists[name]:
-            length = len(encode_part(item)) + 1
+            length = len(measure(item)) + 1
             total += length
             if length > room:
                 base: Body = {"kind": "decision", "req": head["req"], "n": head["n"], "part": len(parts), "phase": phase.value}
                 parts.append({**base, **{name: [] for name in LISTS}})
-                room = _PART - len(encode_part(parts[-1]))
+                room = _PART - len(measure(parts[-1]))
             if length > room or total > MAX_DECISION:
                 raise RecordTooLarge(f"decision {head['req']}.{head['n']}: its signals take more than {MAX_DECISION} bytes")
             room -= length
@@ -292,25 +290,25 @@ class _Tables:
         self._known_keys: dict[Key, int] = {}
         self._known_sigs: dict[tuple[int, int, int], int] = {}
         self._known_unks: dict[Unknown, int] = {}
-        self.keys: list[object] = []
-        self.sigs: list[object] = []
-        self.unks: list[object] = []
+        self.keys: list[Value] = []
+        self.sigs: list[Value] = []
+        self.unks: list[Value] = []
 
     def key(self, key: Key) -> int:
         number = self._known_keys.get(key)
         if number is None:
             number = self._known_keys[key] = len(self.keys)
             tool = None if key.tool is None else self._names.tool(key.tool)
-            entry: list[object] = [key.channel.value, key.turn.value, tool]
+            entry: list[Value] = [key.channel.value, key.turn.value, tool]
             if key.detector is not None or key.category is not None or key.entity is not None or key.origin is not None:
                 entry += [key.detector, key.category, key.entity, None if key.origin is None else key.origin.value]
             self.keys.append(entry)
         return number
 
-    def windows(self, windows: Sequence[Window]) -> tuple[list[object], list[object]]:
+    def windows(self, windows: Sequence[Window]) -> tuple[list[Value], list[Value]]:
         """Different windows once each, and the order in which they stood as runs [which, how many]: nothing is lost."""
-        wins: list[object] = []
-        runs: list[object] = []
+        wins: list[Value] = []
+        runs: list[Value] = []
         known: dict[Window, int] = {}
         last, run = None, [0, 0]
         alone = len(windows) == 1  # most are; then nothing needs to be found again
@@ -344,7 +342,7 @@ class _Tables:
             self.unks.append([unknown.detector, unknown.cause.value])
         return number
 
-    def fired(self, fired: Iterable[Fired]) -> list[object]:
+    def fired(self, fired: Iterable[Fired]) -> list[Value]:
         """Equal firings once, with the windows in which they fired as runs [first, how many]."""
         groups: dict[tuple[object, ...], tuple[Fired, list[list[int]]]] = {}
         for one in fired:

@@ -12,10 +12,11 @@ from hashlib import sha256
 from pathlib import Path
 
 from moderation.audit.disk import Disk
+from moderation.audit.leaf import Body
 from moderation.audit.merkle import Tree
 from moderation.audit.note import Checkpoint, NoteError, Verifier, open_checkpoint
 from moderation.audit.qseg import NO_PREV, Scan, SegmentError, Tail, header_for, ordered, parse_header, read, scan
-from moderation.audit.record import Body, recovery
+from moderation.audit.record import recovery
 from moderation.errors import LogError
 
 _KIND = re.compile(rb'"kind":"(open|close|decision)"')

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from moderation.audit.canon import CanonError
 from moderation.audit.disk import Disk
+from moderation.audit.leaf import Value
 from moderation.audit.opening import Opened, open_folder
 from moderation.audit.record import gap, interrupted
 from moderation.audit.recovery import Pairs
@@ -52,7 +53,7 @@ class Log:
         # Guards the writer and what is known of open requests. INVARIANT: not held during an fdatasync that requests wait for,
         # but to roll or reopen; the event loop never waits for it.
         self._writing = threading.RLock()
-        self._unsynced: list[Mapping[str, object]] = []
+        self._unsynced: list[Mapping[str, Value]] = []
         self._unsynced_since: int | None = None
         self._kinds: Counter[str] = Counter()
         self._ours = 0
@@ -87,7 +88,7 @@ class Log:
         """Leaves written so far."""
         return self._writer.size
 
-    async def append(self, body: Mapping[str, object], *, strict: bool) -> int:
+    async def append(self, body: Mapping[str, Value], *, strict: bool) -> int:
         """Record one leaf; gives its index. Raises LogError when that is not possible, CanonError for a body that is no leaf."""
         return await self.append_all((body,), strict=strict)
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from moderation.audit.canon import CanonError
+from moderation.audit.leaf import Value
 from moderation.errors import LogError
 
-Bodies = Sequence[Mapping[str, object]]
+Bodies = Sequence[Mapping[str, Value]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from moderation.audit.canon import CanonError, encode
+from moderation.audit.canon import CanonError
 from moderation.audit.disk import Disk
+from moderation.audit.leaf import Value, encode
 from moderation.audit.merkle import Tree, leaf_hash
 from moderation.audit.note import Checkpoint, Signer
 from moderation.audit.qseg import commit_frame, header_for, record_frame
@@ -98,7 +99,7 @@ class Writer:
     def mark(self) -> Mark:
         return Mark(self._tree, self._prev, self._path, self._end)
 
-    def write(self, groups: Sequence[Sequence[Mapping[str, object]]]) -> list[int | CanonError]:
+    def write(self, groups: Sequence[Sequence[Mapping[str, Value]]]) -> list[int | CanonError]:
         """Write the leaves of all groups as one batch. Gives each group's first index, or why it has no canonical form."""
         if os.getpid() != self._pid:
             raise LogError("the log belongs to the process that opened it; a forked worker opens its own")
@@ -124,9 +125,9 @@ class Writer:
             self._tree, self._prev, self._end = tree, prev, self._end + len(batch)
         return results
 
-    def _stamped(self, bodies: Sequence[Mapping[str, object]], index: int, prev: bytes) -> list[tuple[bytes, bytes]]:
+    def _stamped(self, bodies: Sequence[Mapping[str, Value]], index: int, prev: bytes) -> list[tuple[bytes, bytes]]:
         leaves: list[tuple[bytes, bytes]] = []
-        stamps = {"v": SCHEMA, "log": self._signer.verifier.name, "boot": self._boot, "ts": self._clock.wall(),
+        stamps: dict[str, Value] = {"v": SCHEMA, "log": self._signer.verifier.name, "boot": self._boot, "ts": self._clock.wall(),
                   "mono": self._clock.mono() - self._began}
         for number, body in enumerate(bodies, index):
             data = encode({**body, **stamps, "idx": number, "prev": base64.b64encode(prev).decode("ascii")})

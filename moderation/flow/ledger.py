@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from moderation.audit import record
-from moderation.audit.record import Body, DetectorStatus
+from moderation.audit.leaf import Body
+from moderation.audit.record import DetectorStatus
 from moderation.text import Media, Phase, Scope
 from moderation.verdict import Decision, Edit, Outcome, PolicyRef, Window
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from moderation.audit.bundle import Bundles
 from moderation.audit.disk import Disk
-from moderation.audit.record import Body, Names, closing, decision, opening, policy_activate
+from moderation.audit.leaf import Body
+from moderation.audit.record import Names, closing, decision, opening, policy_activate
 from moderation.audit.store import Log
 from moderation.audit.writer import Limits
 from moderation.text import Channel, Origin, Phase, Scope, Turn

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections import Counter
 from dataclasses import replace
+from hashlib import sha256
 
 import pytest
 from hypothesis import given, settings
@@ -207,7 +209,7 @@ def test_other_leaves_are_leaves() -> None:
     ]
     kinds = [decode(encode(body))["kind"] for body in bodies]
     assert kinds == ["policy_activate", "policy_reject", "gap", "recovery", "log_open", "close"]
-    assert [row[0] for row in bodies[0]["files"]] == ["a", "b"]  # type: ignore[attr-defined]  # a list of rows
+    assert json.loads(encode(bodies[0]))["files"] == [["a", sha256(b"1").hexdigest()], ["b", sha256(b"2").hexdigest()]]
 
 
 def test_wrong_use_is_told() -> None:

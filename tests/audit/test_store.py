@@ -134,7 +134,7 @@ def test_a_body_that_is_no_leaf_harms_nobody_else(tmp_path: Path) -> None:
     async def run() -> Sequence[object]:
         log = Log.open(tmp_path)
         results = await asyncio.gather(
-            log.append(opened(ulid(1)), strict=True), log.append({"kind": "x", "score": 0.5}, strict=True),
+            log.append(opened(ulid(1)), strict=True), log.append({"kind": "x", "score": 2**53}, strict=True),
             log.append_all([opened(ulid(2)), {"kind": "x", "text": "\ud800"}], strict=True),
             log.append(closed(ulid(1), 0), strict=True),
             log.append({"kind": "x", "y": "z" * 70_000}, strict=False), return_exceptions=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from moderation.act import Names
-from moderation.audit.record import Body
+from moderation.audit.leaf import Body
 from moderation.audit.record import Names as Listed
 from moderation.errors import LogError
 from moderation.flow.ledger import Ledger

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from moderation.audit.record import Body, Content, Names
+from moderation.audit.leaf import Body
+from moderation.audit.record import Content, Names
 from moderation.errors import LogError
 from moderation.flow.ledger import Entry, Ledger
 from moderation.text import Phase, Scope

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from moderation.audit.record import Body
+from moderation.audit.leaf import Body
 from moderation.errors import LogError
 from moderation.house import House
 from tests.fakes import json_script, sse, stream_script

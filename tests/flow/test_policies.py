@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from moderation.audit.bundle import Bundles
-from moderation.audit.record import Body
+from moderation.audit.leaf import Body
 from moderation.errors import LogError
 from moderation.flow.loading import FileLoader
 from moderation.flow.policies import Loaded, Policies

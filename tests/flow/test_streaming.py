@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moderation.act import Names
+from moderation.audit.leaf import Body
 from moderation.audit.record import Names as Listed
 from moderation.errors import UpstreamError
 from moderation.flow.ledger import Ledger
@@ -59,9 +60,9 @@ class Memory:
     """A log that keeps what it is told."""
 
     def __init__(self) -> None:
-        self.bodies: list[dict[str, object]] = []
+        self.bodies: list[Body] = []
 
-    async def append_all(self, bodies: Sequence[dict[str, object]], *, strict: bool) -> object:
+    async def append_all(self, bodies: Sequence[Body], *, strict: bool) -> object:
         self.bodies.extend(bodies)
         return None
 
@@ -71,7 +72,7 @@ def active() -> Active:
     return FileLoader(1 << 20, Metrics())(str(POLICY), 1).active
 
 
-def carried(chunks: Sequence[bytes], names: Names | None = None, broken: bool = False) -> tuple[bytes, list[dict[str, object]]]:
+def carried(chunks: Sequence[bytes], names: Names | None = None, broken: bool = False) -> tuple[bytes, list[Body]]:
     """What the client and the log get."""
     out: list[bytes] = []
     log = Memory()
@@ -94,7 +95,7 @@ def carried(chunks: Sequence[bytes], names: Names | None = None, broken: bool = 
     return b"".join(out), log.bodies
 
 
-def seen(result: tuple[bytes, list[dict[str, object]]]) -> object:
+def seen(result: tuple[bytes, list[Body]]) -> object:
     """What must not depend on the cuts: texts by tape, the ends, and the decisions."""
     data, bodies = result
     texts: dict[tuple[int, str], str] = {}
