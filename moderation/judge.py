@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from moderation.act import Change, Names, label
 from moderation.text import Origin, Span
@@ -51,6 +52,12 @@ def window(bare: Key, seen: Iterable[Seen], unknown: Iterable[Unknown] = ()) -> 
     if len(signals) > 2:
         signals[1:] = sorted(signals[1:], key=_order)
     return Window(tuple(signals), tuple(sorted(set(unknown), key=lambda u: (u.detector, u.cause))))
+
+
+@lru_cache(maxsize=256)
+def bare_window(bare: Key) -> Window:
+    """`window` of a text in which nothing was found, and nothing failed."""
+    return window(bare, ())
 
 
 def _order(signal: Signal) -> tuple[str, ...]:

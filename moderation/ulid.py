@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
+_SHIFTS = range(120, -1, -10)
 
 
 def ulid(milliseconds: int, randomness: bytes) -> str:
@@ -10,4 +12,4 @@ def ulid(milliseconds: int, randomness: bytes) -> str:
     if not 0 <= milliseconds < 1 << 48 or len(randomness) != 10:
         raise ValueError("a ULID wants 48 bits of milliseconds and 10 random bytes")
     number = milliseconds << 80 | int.from_bytes(randomness, "big")
-    return "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+    return "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])

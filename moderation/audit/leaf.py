@@ -1,7 +1,7 @@
 """The bytes of a leaf as they are written: canon's one form, made by orjson in a tenth of the time.
 
-canon reads and checks, and knows nothing of orjson; so a leaf that this file made otherwise than canon wants it would be refused by
-every reader. That it makes none is a matter of types: `Body` has no place for what has no canonical form, but for the numbers
+canon reads and checks, and knows nothing of orjson; so a leaf that this file made otherwise than canon wants it would be refused
+by every reader. That it makes none is a matter of types: `Body` has no place for what has no canonical form, but for the numbers
 and texts that orjson itself refuses. tests/audit/test_leaf.py holds the two against each other.
 """
 

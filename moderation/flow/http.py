@@ -19,7 +19,10 @@ JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 
 def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
     """The first header of this (lower-case) name."""
-    return next((value for key, value in headers if key.lower() == name), None)
+    for key, value in headers:
+        if key == name or key.lower() == name:
+            return value
+    return None
 
 
 class ClientGone(Exception):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from moderation.act import LITERAL, Change, Names, apply, label, merge
 from moderation.detect.run import BREATH, Examined, Runner
-from moderation.judge import Seen, blocker, by_window, effect, named, see, window
+from moderation.judge import Seen, bare_window, blocker, by_window, effect, named, see, window
 from moderation.policy.decide import needs
 from moderation.policy.limits import decide_all, media_window, uneditable_window, unread_windows
 from moderation.policy.model import Policy
@@ -241,6 +241,10 @@ async def _rule(
         if not turn % BREATH:
             await asyncio.sleep(0)
         bare = _bare(active, segment)
+        if one.quiet and segment.channel is not Channel.TOOL_CALL:
+            windows.extend([bare_window(bare)] * len(one.windows))
+            flat.extend([index] * len(one.windows))
+            continue
         for findings, unknown in zip(one.findings, one.unknown, strict=True):
             seen = [see(bare, f, _origin(segment, f, supplied)) for f in findings]
             call = (segment.path.partition("#")[0], segment.tool)

@@ -64,7 +64,7 @@ _FALSE = Found(Truth.FALSE)
 def decide(policy: Policy, phase: Phase, scope: Scope, windows: Sequence[Window]) -> Outcome:
     """What the policy says of these windows; each is judged alone but by rules that look over all of them."""
     together = tuple(range(len(windows)))
-    loud = tuple((i,) for i, w in enumerate(windows) if w.unknown or any(s.key.detector is not None for s in w.signals))
+    loud = tuple((i,) for i, w in enumerate(windows) if _is_loud(w))
     alone = loud if len(loud) == len(windows) else tuple((i,) for i in together)
     fired: list[Fired] = []
     degraded = False
@@ -85,6 +85,8 @@ def decide(policy: Policy, phase: Phase, scope: Scope, windows: Sequence[Window]
                 action = min(action, Action.FLAG) if open_ and strict is OnFailure.FLAG else action
                 open_ = open_ or strict is OnFailure.ASSUME_MATCH
             fired.extend(_fire(rule, phase, windows, at, action, found, open_))
+    if not fired and not loud:
+        return _NOTHING
     enforced = [f for f in fired if f.mode is Mode.ENFORCE]
     blocks = [f for f in enforced if f.action is Action.BLOCK]
     blocker = min(blocks, key=lambda f: (-f.severity, f.rule)) if blocks else None
@@ -96,6 +98,16 @@ def decide(policy: Policy, phase: Phase, scope: Scope, windows: Sequence[Window]
         degraded,
         policy.rule(blocker.rule).message if blocker else None,
     )
+
+
+_NOTHING = Outcome(Action.ALLOW, Action.ALLOW, (), (), False, None)
+
+
+def _is_loud(window: Window) -> bool:
+    """Whether a detector found something there, or failed."""
+    if len(window.signals) == 1:  # as nearly always
+        return window.signals[0].key.detector is not None or bool(window.unknown)
+    return bool(window.unknown) or any(signal.key.detector is not None for signal in window.signals)
 
 
 def _judge(condition: Condition, scope: Scope, windows: Sequence[Window], at: Sequence[int]) -> Found:

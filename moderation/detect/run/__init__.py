@@ -11,7 +11,7 @@ import hashlib
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeGuard, TypeVar
 
@@ -43,6 +43,14 @@ class Examined:
     windows: tuple[Span, ...]
     findings: tuple[tuple[Finding, ...], ...]
     unknown: tuple[tuple[Unknown, ...], ...]
+    quiet: bool = field(default=False, compare=False)
+    """True where no detector said anything of any window, and none failed."""
+
+    @classmethod
+    def nothing(cls, windows: tuple[Span, ...]) -> Examined:
+        """Of a text in which no detector found anything."""
+        none = ((),) * len(windows)
+        return cls(windows, none, none, True)
 
     @property
     def weight(self) -> int:
@@ -199,15 +207,21 @@ class Runner:
         if sum(map(len, ready)) <= INLINE_LENGTH:
             here = tuple([name for name in names if name in self.inline])
         answers: dict[str, Mapping[str, tuple[Answer, ...]]] = {name: {} for name in here}
+        silent: dict[str, Examined] = {}
         if here:
             prefilter = self._prefilters.get(here) or self._prefilter(here)
             loud = {text: one for text, one in ready.items() if quiet(prefilter, one.plain.text, 0, True) is None}
+            if len(prefilter.covers) == len(names):
+                silent = {text: Examined.nothing(one.windows) for text, one in ready.items() if text not in loud}
+                if not loud:
+                    return silent
+                ready = loud
             answers = {name: self._here(name, loud if name in prefilter.covers else ready) for name in here}
         elsewhere = [name for name in names if name not in answers]
         if elsewhere:
             found = await asyncio.gather(*(self._elsewhere(name, ready) for name in elsewhere))
             answers.update(zip(elsewhere, found, strict=True))
-        return {
+        return silent | {
             text: _gathered(one, [(answers[name].get(text, _NOTHING), name in self._windowed) for name in names])
             for text, one in ready.items()
         }
@@ -324,6 +338,8 @@ def _gathered(one: _Text, answers: Sequence[tuple[tuple[Answer, ...], bool]]) ->
                     for finding in answer:
                         span = finding.span
                         findings[bisect_left(ends, span.end) if span is not None else 0].append(finding)
+    if not any(findings) and not any(unknown):
+        return Examined.nothing(one.windows)
     return Examined(one.windows, tuple(tuple(sorted(f, key=_order)) for f in findings), tuple(map(tuple, unknown)))
 
 
