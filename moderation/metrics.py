@@ -99,10 +99,12 @@ METRICS: tuple[Metric, ...] = (
 class _Series:
     """One metric with all its label values: plain numbers, for counting happens many times for each request."""
 
-    __slots__ = ("histograms", "metric", "values")
+    __slots__ = ("histograms", "kind", "metric", "shown", "values")
 
     def __init__(self, metric: Metric) -> None:
-        self.metric = metric
+        self.metric, self.kind = metric, metric.kind
+        self.shown: dict[tuple[str, ...], tuple[str, ...]] = {}
+        """Labels that may stand as they are, so that they are looked up once."""
         self.values: dict[tuple[str, ...], float] = {}
         self.histograms: dict[tuple[str, ...], list[float]] = {}
         """A count for each bucket and one for what is above all of them, then the sum."""
@@ -146,8 +148,6 @@ class Metrics:
     def __init__(self) -> None:
         self._series = {metric.name: _Series(metric) for metric in METRICS}
         self._known: dict[str, set[str]] = {label: set() for label in NAMED}
-        self._shown: dict[tuple[str, ...], tuple[str, ...]] = {}
-        """Labels that may stand as they are, by metric and labels; so that they are looked up once."""
         self._lock = Lock()
         """The log counts in a thread of its own."""
 
@@ -158,14 +158,14 @@ class Metrics:
     def add(self, name: str, *labels: str, amount: float = 1) -> None:
         """Count on; a gauge may go down."""
         series, shown = self._at(name, labels)
-        if series.metric.kind is Kind.HISTOGRAM:
+        if series.kind is Kind.HISTOGRAM:
             raise TypeError(f"{name} is a histogram: observe it")
         with self._lock:
             series.values[shown] = series.values.get(shown, 0.0) + amount
 
     def set(self, name: str, value: float, *labels: str) -> None:
         series, shown = self._at(name, labels)
-        if series.metric.kind is not Kind.GAUGE:
+        if series.kind is not Kind.GAUGE:
             raise TypeError(f"{name} is no gauge: only a gauge can be set")
         series.values[shown] = float(value)
 
@@ -177,7 +177,7 @@ class Metrics:
 
     def observe(self, name: str, value: float, *labels: str) -> None:
         series, shown = self._at(name, labels)
-        if series.metric.kind is not Kind.HISTOGRAM:
+        if series.kind is not Kind.HISTOGRAM:
             raise TypeError(f"{name} is no histogram: add to it or set it")
         with self._lock:
             counts = series.histograms.get(shown)
@@ -213,14 +213,14 @@ class Metrics:
 
     def _at(self, name: str, labels: tuple[str, ...]) -> tuple[_Series, tuple[str, ...]]:
         series = self._series[name]
-        shown = self._shown.get((name, *labels))
+        shown = series.shown.get(labels)
         if shown is None:
             wanted = series.metric.labels
             if len(labels) != len(wanted):
                 raise TypeError(f"{name} takes the labels {wanted}, not {len(labels)} of them")
             shown = tuple(self._word(label, value) for label, value in zip(wanted, labels, strict=True))
             if shown == labels:  # what a caller chose must not fill this, either
-                self._shown[(name, *labels)] = shown
+                series.shown[labels] = shown
         return series, shown
 
     def _word(self, label: str, value: str) -> str:

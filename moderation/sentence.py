@@ -16,8 +16,10 @@ ANSWER_WINDOW = 100
 """A window of an answer closes at the first sentence end at or after this many code points."""
 INPUT_WINDOW = 400
 
-_MARK = re.compile(r"[.!?]+|[。！？｡…]+|\n")
-"""Where an end may stand: found first, for one class of characters is searched many times faster than what follows it."""
+_MARK = re.compile(r"[.!?。！？｡…\n]")
+"""Where an end may stand: found first, for one class of characters is searched many times faster than anything else."""
+_SAME = re.compile(r"[.!?]+|[。！？｡…]+|\n")
+"""What stands there: an end that is none at its first character is none at the others."""
 # Possessive, so that a shorter text never finds a cut by giving characters back that a longer one would take.
 _END = re.compile(r"(?:[.!?]++[\"'”’»)\]]*+\s++|[。！？｡…]++[\"'”’」』）】》]*+\s*+|\n\s*+)(?=\S)")
 _RUN = " \t\n\r\v\f\u00a0\u3000.!?。！？｡…\"'”’»)]」』）】》"
@@ -44,7 +46,9 @@ def next_sentence(text: str, start: int, final: bool, seen: int = 0) -> int | No
         end = _END.match(text, mark.start(), cap + 1)
         if end is not None:
             return end.end()
-        mark = _MARK.search(text, mark.end(), cap + 1)
+        same = _SAME.match(text, mark.start(), cap + 1)
+        assert same is not None
+        mark = _MARK.search(text, same.end(), cap + 1)
     if len(text) > cap:
         return cap
     return len(text) if final and len(text) > start else None

@@ -11,6 +11,7 @@ import hmac
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 
 from moderation.audit.canon import CanonError
@@ -86,12 +87,19 @@ class Names:
 
 
 def _shown(key: bytes, value: str, listed: frozenset[str]) -> str:
-    return value if value in listed or value == "other" else f"other:{fingerprint(key, value)}"
+    if value in listed or value == "other":
+        return value
+    return f"other:{(_remembered if len(value) <= _SHORT else fingerprint)(key, value)}"
 
 
 def fingerprint(key: bytes, value: str) -> str:
     """Tells repeats of a name from one another without the name: 16 bytes of HMAC-SHA256, base64."""
     return _b64(hmac.digest(key, b"modlog/name/v1\x00" + value.encode("utf-8", "surrogatepass"), "sha256")[:16])
+
+
+_SHORT = 64
+"""Names of models come again with every request; a longer value is no name, and would only take memory."""
+_remembered = lru_cache(maxsize=1024)(fingerprint)
 
 
 def commitment(salt: bytes, text: str) -> str:

@@ -5,8 +5,8 @@ Blocking and without locks or threads of its own; the store calls it. One write 
 
 from __future__ import annotations
 
-import base64
 import os
+from binascii import b2a_base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +130,7 @@ class Writer:
         stamps: dict[str, Value] = {"v": SCHEMA, "log": self._signer.verifier.name, "boot": self._boot, "ts": self._clock.wall(),
                   "mono": self._clock.mono() - self._began}
         for number, body in enumerate(bodies, index):
-            data = encode({**body, **stamps, "idx": number, "prev": base64.b64encode(prev).decode("ascii")})
+            data = encode({**body, **stamps, "idx": number, "prev": b2a_base64(prev, newline=False).decode("ascii")})
             prev = leaf_hash(data)
             leaves.append((data, prev))
         return leaves

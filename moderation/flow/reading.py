@@ -133,11 +133,13 @@ async def read(
     names = Names() if names is None else names
     naming = names if request else names.fork()
     origins = _supplied(supplied)
-    answer = any(s.phase in (Phase.OUTPUT, Phase.TOOL_CALL) for s in conversation.segments)
+    by_phase: dict[Phase, list[int]] = {}
+    for index, segment in enumerate(conversation.segments):
+        by_phase.setdefault(segment.phase, []).append(index)
     ruled: list[tuple[Ruling, list[int], Sequence[Media]]] = []
-    first = Phase.OUTPUT if answer else Phase.INPUT
+    first = Phase.OUTPUT if Phase.OUTPUT in by_phase or Phase.TOOL_CALL in by_phase else Phase.INPUT
     for phase in _ORDER:
-        indexes = [i for i, segment in enumerate(conversation.segments) if segment.phase is phase]
+        indexes = by_phase.get(phase, [])
         pictures: Sequence[Media] = conversation.media if phase is first else ()
         if not indexes and not pictures and phase is not first:
             continue
