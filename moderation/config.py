@@ -40,6 +40,7 @@ class Config:
     policy: str | None
     host: str
     port: int
+    workers: int
     data: str
     keys: str | None
     origin: str | None

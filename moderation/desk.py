@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 
 from moderation.audit import record
 from moderation.config import Config
+from moderation.crew import Crew
 from moderation.errors import CODES, LogError, Refused
 from moderation.flow.http import read_body
 from moderation.flow.ledger import Entry, Ledger
@@ -26,7 +27,7 @@ from moderation.flow.reading import Active, Verdict, newest_user_text, read, sco
 from moderation.flow.recording import judged
 from moderation.flow.showing import result, show
 from moderation.language import language_of
-from moderation.metrics import CONTENT_TYPE, Metrics
+from moderation.metrics import CONTENT_TYPE, Metrics, Snapshot
 from moderation.routes import Client, Route
 from moderation.settings import NAME, Unfit
 from moderation.text import Conversation, Phase, Scope
@@ -69,6 +70,7 @@ class Desk:
     latched: Callable[[], LogError | None]
     draining: Callable[[], bool]
     pages: Path
+    crew: Crew
 
     def app(self) -> FastAPI:
         """The FastAPI application. Its own documents are off: they would come from a CDN."""
@@ -126,6 +128,7 @@ class Desk:
                     {"id": a.policy.ref.id, "hash": a.policy.ref.hash, "signed": False, "generation": a.generation}
                     for a in every.values()
                 ],
+                "changing": self.policies.changing,
                 "rejected": faults,
             },
             "detectors": {"status": "missing" if missing else "ready", "missing": missing},
@@ -133,11 +136,18 @@ class Desk:
         }
         ok = bool(every) and not missing and latched is None and not self.draining()
         status = "draining" if self.draining() else "ready" if ok else "not ready"
-        return {"status": status, **parts}, ok
+        return {"status": status, "workers": dict(self.crew.counts), **parts}, ok
 
     async def _metrics(self) -> Response:
+        own, total = self.figures(), Metrics()
+        for figures in (own, *await self.crew.others(own)):
+            total.absorb(figures)
+        return Response(total.text(), media_type=CONTENT_TYPE)
+
+    def figures(self) -> Snapshot:
+        """What this process has counted."""
         self.metrics.set("log_failed", 1 if self.latched() else 0)
-        return Response(self.metrics.text(), media_type=CONTENT_TYPE)
+        return self.metrics.snapshot()
 
     async def _index(self, request: Request) -> Response:
         return await self._page(request)

@@ -154,13 +154,14 @@ def codes_page() -> Page:
 
 
 def metrics_page() -> Page:
-    rows = tuple((f"`{metric.shown_name}`", metric.kind.value, ", ".join(f"`{label}`" for label in metric.labels), metric.help)
-                 for metric in METRICS)
+    rows = tuple((f"`{metric.shown_name}`", metric.kind.value, ", ".join(f"`{label}`" for label in metric.labels), metric.help,
+                  "the largest" if metric.largest else "the sum") for metric in METRICS)
     words = tuple((f"`{label}`", ", ".join(f"`{word}`" for word in sorted(allowed))) for label, allowed in VOCABULARY.items())
     return Page("metrics", "Metrics", (
         f"`GET /metrics`, in Prometheus' text format; every name begins with `{PREFIX}`. No label holds what a caller chose: "
-        "names that neither the configuration nor the active policy has are counted as `other`."), (
-        Table("", "", ("metric", "kind", "labels", "what it tells"), rows),
+        "names that neither the configuration nor the active policy has are counted as `other`. With `workers`, any of them "
+        "answers for all, and what a worker had counted that is gone stays in the sum."), (
+        Table("", "", ("metric", "kind", "labels", "what it tells", "over workers"), rows),
         Table("Labels with fixed words", "", ("label", "words"), words),
     ))
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from moderation import __version__
@@ -16,15 +18,17 @@ from moderation.audit.bundle import Bundles
 from moderation.audit.disk import Disk
 from moderation.audit.store import Log
 from moderation.config import Config
+from moderation.crew import Alone, Crew
 from moderation.desk import Desk
 from moderation.errors import LogError, UsageError
 from moderation.flow.chat import Chat
 from moderation.flow.ledger import Ledger
 from moderation.flow.loading import FileLoader
 from moderation.flow.policies import Policies
+from moderation.listening import address, closed_pages, listeners
 from moderation.metrics import Metrics
 from moderation.routes import Route
-from moderation.server import Sidecar, bind, listen
+from moderation.server import Ending, Sidecar, listen
 from moderation.ulid import ulid
 from moderation.upstream import Timeouts, Upstream
 
@@ -77,14 +81,17 @@ class House:
     loader: FileLoader
     upstreams: Upstreams
     sidecar: Sidecar
+    crew: Crew
     say: Callable[[str], None]
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @classmethod
     async def open(
-        cls, config: Config, metrics: Metrics, loader: FileLoader, say: Callable[[str], None], disk: Disk | None = None
+        cls, config: Config, metrics: Metrics, loader: FileLoader, say: Callable[[str], None], disk: Disk | None = None,
+        crew: Crew | None = None, versions: Mapping[str | None, str] | None = None,
     ) -> House:
-        """Open the log, load the policies. Raises UsageError or LogError, and leaves nothing open then."""
+        """Open the log, load the policies, of these versions if given. Raises UsageError or LogError, and leaves nothing open."""
+        crew = crew or Alone()
         check(config)
         metrics.know("route", (route.name for route in config.routes))
         data = Path(config.data)
@@ -102,24 +109,39 @@ class House:
         )
         try:
             policies = Policies(loader, log, Bundles(data), metrics, __version__, say)
-            await policies.start([route.policy or config.policy for route in config.routes])
+            await policies.start([route.policy or config.policy for route in config.routes], versions)
         except BaseException:
             await log.close()
             raise
         upstreams = Upstreams(config)
         ledger = Ledger(log, log.fingerprint_key, os.urandom, __version__)
         chat = Chat(config, ledger, metrics, upstreams, lambda: int(time.time()), time.monotonic)
-        desk = Desk(config, policies, ledger, metrics, lambda: log.latched, lambda: sidecar.draining, PAGES)
+        desk = Desk(config, policies, ledger, metrics, lambda: log.latched, lambda: sidecar.draining, PAGES, crew)
         sidecar = Sidecar(config, chat, desk, metrics, upstreams, new_id, say)
-        return cls(config, log, metrics, policies, loader, upstreams, sidecar, say)
+        return cls(config, log, metrics, policies, loader, upstreams, sidecar, crew, say)
 
     def reload(self) -> None:
         """Read the policies again, in the background."""
-        self._background(asyncio.create_task(self.policies.reload(force=True)))
+        self._background(asyncio.create_task(self.crew.renew(self.policies, force=True)))
 
     def watch(self) -> None:
         """Look for changed policy files, in the background."""
-        self._background(asyncio.create_task(self.policies.watch(WATCH)))
+        changed = partial(self.crew.renew, self.policies, force=False)
+        self._background(asyncio.create_task(self.policies.watch(WATCH, changed)))
+
+    async def serve(self, sockets: list[socket.socket], ready: Callable[[], None], ending: Ending | None = None) -> None:
+        """Answer requests until told to stop."""
+        self.watch()
+        # What stands now stays: without this, each full collection walks all of it and stops every stream for some 40 ms.
+        gc.collect()
+        gc.freeze()
+        # A detector's thread gives the interpreter back after this, so that no stream waits long for a long prompt.
+        sys.setswitchinterval(SWITCH)
+        await listen(self.sidecar, sockets, drain=self.config.drain, ready=ready, reload=self.reload, ending=ending)
+
+    @property
+    def exit_code(self) -> int:
+        return 74 if self.log.latched is not None else 0
 
     def _background(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
@@ -144,25 +166,10 @@ async def run(config: Config, say: Callable[[str], None], ready: Callable[[str],
     metrics = Metrics()
     house = await House.open(config, metrics, FileLoader(config.cache, metrics), say)
     try:
-        ports = config.ports if config.admin_port is None else (*config.ports, config.admin_port)
-        try:
-            sockets = bind(config.host, tuple(dict.fromkeys(ports)))
-        except OSError as error:
-            raise UsageError(f"{error.strerror}; choose another with --port") from None
-        if not config.loopback and (config.admin_port is None or config.admin_token is None):
-            say("/metrics and /docs are off: they need loopback, or --admin-port with MODERATION_ADMIN_TOKEN")
-        house.watch()
-        # What stands now stays: without this, each full collection walks all of it and stops every stream for some 40 ms.
-        gc.collect()
-        gc.freeze()
-        # A detector's thread gives the interpreter back after this, so that no stream waits long for a long prompt.
-        sys.setswitchinterval(SWITCH)
-
-        def listening() -> None:
-            host = f"[{config.host}]" if ":" in config.host else config.host
-            ready(f"http://{host}:{sockets[0].getsockname()[1]}")
-
-        await listen(house.sidecar, sockets, drain=config.drain, ready=listening, reload=house.reload)
+        sockets = listeners(config)
+        if (closed := closed_pages(config)) is not None:
+            say(closed)
+        await house.serve(sockets, lambda: ready(address(config, sockets)))
     finally:
         await house.close()
-    return 74 if house.log.latched is not None else 0
+    return house.exit_code

@@ -7,7 +7,7 @@ configuration or the active policy has (`know`); everything else is counted as `
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate
@@ -22,6 +22,9 @@ from prometheus_client.utils import floatToGoString
 from moderation.errors import CODES
 from moderation.text import Phase
 from moderation.verdict import Action, Cause, Mode, Outcome
+
+Snapshot = Mapping[str, Sequence[tuple[Sequence[str], float | Sequence[float]]]]
+"""All figures at one moment, by metric: labels, and a number or a histogram's counts and sum. JSON can carry it."""
 
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -43,6 +46,8 @@ class Metric:
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    largest: bool = False
+    """Of a gauge: over several workers the largest counts, not the sum."""
 
     @property
     def shown_name(self) -> str:
@@ -56,6 +61,7 @@ VOCABULARY: Mapping[str, frozenset[str]] = {
     "cause": frozenset(Cause),
     "code": frozenset(CODES),
     "outcome": frozenset({"answered", "blocked", "refused", "failed", "passed", "cancelled"}),
+    "state": frozenset({"configured", "ready", "answered"}),
     "result": frozenset({"ok", "rejected", "hit", "miss"}),
     "leaf": frozenset({"decision", "open", "close", "policy_activate", "policy_reject", "gap", "recovery", "log_open"}),
 }
@@ -90,9 +96,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("log_batch_leaves", Kind.HISTOGRAM, "Leaves that went to disk together.", (),
            (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096)),
     Metric("log_sync_seconds", Kind.HISTOGRAM, "Time of one fdatasync of the log.", (), _QUICK),
-    Metric("log_failed", Kind.GAUGE, "1 while the log cannot be written."),
+    Metric("log_failed", Kind.GAUGE, "1 while the log cannot be written.", largest=True),
     Metric("policy_reloads", Kind.COUNTER, "Policy files read, by whether they were taken.", ("result",)),
-    Metric("policy_active", Kind.GAUGE, "1 for each policy that decides now.", ("policy", "hash")),
+    Metric("policy_active", Kind.GAUGE, "1 for each policy that decides now.", ("policy", "hash"), largest=True),
+    Metric("workers", Kind.GAUGE, "Worker processes: configured, ready, and of these those that `/metrics` has fresh figures of.",
+           ("state",), largest=True),
+    Metric("worker_restarts", Kind.COUNTER, "Workers that ended without being told to, and were started again."),
 )
 
 
@@ -116,6 +125,14 @@ class _Series:
 
     def empty(self) -> list[float]:
         return [0.0] * (len(self.metric.buckets) + 2)
+
+    def absorb(self, labels: tuple[str, ...], value: float | Sequence[float]) -> None:
+        """Add what another worker has counted."""
+        if isinstance(value, Sequence):
+            self.histograms[labels] = [a + b for a, b in zip(self.histograms.get(labels, self.empty()), value, strict=True)]
+        else:
+            before = self.values.get(labels, 0.0)
+            self.values[labels] = max(before, value) if self.metric.largest else before + value
 
     def family(self) -> Family:
         """What Prometheus' own library writes down."""
@@ -199,6 +216,21 @@ class Metrics:
     def refused(self, code: str) -> None:
         """Count one error that we answered with."""
         self.add("refused", code)
+
+    def snapshot(self) -> Snapshot:
+        """All figures of this moment."""
+        with self._lock:
+            return {name: [*series.values.items(), *((labels, [*counts]) for labels, counts in series.histograms.items())]
+                    for name, series in self._series.items()}
+
+    def absorb(self, figures: Snapshot, *, gauges: bool = True) -> None:
+        """Add those of another worker; of one that has ended without its gauges, for what they told is over."""
+        with self._lock:
+            for name, rows in figures.items():
+                series = self._series[name]
+                if gauges or series.metric.kind is not Kind.GAUGE:
+                    for labels, value in rows:
+                        series.absorb(tuple(labels), value)
 
     def text(self) -> bytes:
         """Prometheus' text format; serve it as CONTENT_TYPE."""

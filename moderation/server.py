@@ -230,8 +230,21 @@ class Uvicorn(uvicorn.Server):
         yield
 
 
+@dataclass(slots=True)
+class Ending:
+    """How a server is told to end: `drain` ends it in peace, `cut` waits for nothing. `commanded`: a supervisor says which.
+
+    Then signals only drain, however many come: who signals a whole group of processes sends one to the supervisor, too.
+    """
+
+    commanded: bool = False
+    drain: Callable[[], None] | None = None
+    cut: Callable[[], None] | None = None
+
+
 async def listen(
-    app: Sidecar, sockets: list[socket.socket], *, drain: float, ready: Callable[[], None], reload: Callable[[], None]
+    app: Sidecar, sockets: list[socket.socket], *, drain: float, ready: Callable[[], None], reload: Callable[[], None],
+    ending: Ending | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain: no new requests, streams finish or are cut after `drain` seconds."""
     config = uvicorn.Config(
@@ -242,12 +255,20 @@ async def listen(
     server = Uvicorn(config)
     loop = asyncio.get_running_loop()
 
-    def stop() -> None:
-        app.draining = True
-        if server.should_exit:
-            server.force_exit = True
-        server.should_exit = True
+    ending = ending or Ending()
+    commanded = ending.commanded
 
+    def calm() -> None:
+        app.draining = server.should_exit = True
+
+    def cut() -> None:
+        calm()
+        server.force_exit = True
+
+    def stop() -> None:
+        (cut if server.should_exit and not commanded else calm)()
+
+    ending.drain, ending.cut = calm, cut
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     loop.add_signal_handler(signal.SIGHUP, reload)
@@ -273,23 +294,15 @@ async def listen(
             signal.signal(number, signal.SIG_IGN)
 
 
-def bind(host: str, ports: tuple[int, ...]) -> list[socket.socket]:
-    """Listening sockets; raises OSError with the port in its text."""
-    sockets: list[socket.socket] = []
-    for port in ports:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        one = socket.socket(family, socket.SOCK_STREAM)
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            one.bind((host, port))
-        except OSError as error:
-            one.close()
-            raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from None
-        one.set_inheritable(True)
-        sockets.append(one)
-    return sockets
-
-
 def stderr(line: str) -> None:
     """Say something to the operator."""
     print(line, file=sys.stderr, flush=True)
+
+
+def event_loop() -> type[asyncio.AbstractEventLoop] | None:
+    """uvloop's, where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.Loop

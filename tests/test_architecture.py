@@ -26,6 +26,7 @@ FLOORS: dict[str, int] = {
     "policy": 2, "detect": 2, "judge": 2, "stream": 2,
     "detect.run": 3, "detect.pii": 3, "upstream": 3, "metrics": 3,
     "detect.build": 4, "settings": 4, "routes": 4, "config": 4, "document": 4, "routing": 4, "flow": 4, "house": 4, "server": 4, "desk": 4, "standin": 4,
+    "crew": 4, "channel": 4, "listening": 4, "supervisor": 4, "worker": 4,
     "cli": 5, "docs": 5, "__main__": 5,
 }
 

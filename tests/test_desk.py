@@ -93,8 +93,9 @@ def test_health_and_readiness(tmp_path: Path) -> None:
             ref = kitchen.house.policies.active(str(POLICY)).policy.ref
             assert (ready.status, ready.json) == (200, {
                 "status": "ready",
+                "workers": {"configured": 1, "ready": 1},
                 "policy": {"status": "ready", "active": [{"id": "flow", "hash": ref.hash, "signed": False, "generation": 1}],
-                           "rejected": {}},
+                           "changing": [], "rejected": {}},
                 "detectors": {"status": "ready", "missing": []},
                 "log": {"status": "ready", "error": None},
             })  # fmt: skip

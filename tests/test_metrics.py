@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -121,7 +123,7 @@ def test_a_decision_counts_each_rule_once() -> None:
         ("decisions_total", "redact", "input"): 1, ("decisions_total", "allow", "input"): 1,
         ("would_total", "block", "input"): 1, ("would_total", "allow", "input"): 1, ("degraded_total", "input"): 1,
         ("rules_total", "enforce", "input", "mask"): 1, ("rules_total", "monitor", "input", "watch"): 1,
-        ("refused_total", "not_ready"): 1}
+        ("refused_total", "not_ready"): 1, ("worker_restarts_total",): 0}
 
 
 def test_wrong_use_is_told() -> None:
@@ -136,3 +138,35 @@ def test_wrong_use_is_told() -> None:
         metrics.observe("in_flight", 1)
     with pytest.raises(KeyError):
         metrics.add("nothing_of_the_kind")
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_figures_of_workers_make_one(metric: Metric) -> None:
+    """Counters, histograms and gauges add up, but gauges of which the largest counts; what goes over is JSON."""
+    total, labels = Metrics(), [OTHER for _ in metric.labels]
+    workers = [Metrics(), Metrics(), Metrics()]
+    for worker, times in zip(workers, (1, 2, 0), strict=True):
+        for _ in range(times):
+            use(worker, metric, *labels)
+        if metric.kind is Kind.GAUGE and times:
+            worker.set(metric.name, times, *labels)
+        total.absorb(json.loads(json.dumps(worker.snapshot())))
+    shown = tuple(sorted(zip(metric.labels, labels, strict=True)))
+    got = samples(total)
+    if metric.kind is Kind.HISTOGRAM:
+        assert got[metric.shown_name + "_count", shown] == 3
+        assert got[metric.shown_name + "_sum", shown] == pytest.approx(0.3)
+        assert got[metric.shown_name + "_bucket", tuple(sorted((*shown, ("le", "+Inf"))))] == 3
+    else:
+        assert got[metric.shown_name, shown] == (2 if metric.largest else 3)
+
+
+def test_of_a_worker_that_ended_its_counts_stay_and_its_gauges_go() -> None:
+    total, worker = Metrics(), Metrics()
+    for metric in METRICS:
+        use(worker, metric, *(OTHER for _ in metric.labels))
+    total.absorb(worker.snapshot(), gauges=False)
+    for metric in METRICS:
+        name = metric.shown_name + ("_count" if metric.kind is Kind.HISTOGRAM else "")
+        found = [value for (sample, _), value in samples(total).items() if sample == name]
+        assert found in ([], [0.0] if metric.kind is Kind.GAUGE else [1.0])

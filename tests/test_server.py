@@ -47,7 +47,7 @@ class Process:
         self._ready.set()
 
     def ready(self) -> Process:
-        assert self._ready.wait(30)
+        assert self._ready.wait(120)
         assert self.child.poll() is None or self.said, self.said
         return self
 
@@ -78,7 +78,7 @@ class Process:
     def end(self, number: int = signal.SIGTERM) -> int:
         if self.child.poll() is None:
             self.child.send_signal(number)
-        code = self.child.wait(40)
+        code = self.child.wait(90)
         self._reader.join(5)
         return code
 

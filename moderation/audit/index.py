@@ -1,16 +1,20 @@
 """A SQLite index over all logs of a data folder: derived, and rebuilt from the log files whenever it is missing or does not fit.
 
-Only queries bring it up to date; the server never touches it. It says where leaves stand, and is believed in nothing else: what
-is shown is read from the log files, and an index that does not fit them is thrown away. Knows nothing of proofs or signatures.
+Only queries bring it up to date; the server never touches it. One process at a time owns the file: the one that holds the lock of
+the data folder. The others wait for their turn, and search in memory where it does not come. It says where leaves stand, and is
+believed in nothing else: what is shown is read from the log files, and an index that does not fit them is thrown away. Knows
+nothing of proofs or signatures.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -87,13 +91,18 @@ class Row:
 class Index:
     """The index of one data folder, opened for queries."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, patience: float = 30.0) -> None:
+        """`patience`: seconds to wait for another process that owns the index."""
         if not data.is_dir():
             raise LogError(f"{data}: no such folder; expected the --data folder of a sidecar")
         self._data = data
         self._path = data / "index.sqlite"
         self._reader = Reader(data)
-        self._db = self._connect()
+        self._patience = patience
+        self._owner = False
+        self._fits = True
+        """Whether the file may be used; one that does not fit and cannot be removed may not."""
+        self._db = self._prepared(Path(":memory:"))
         self.misfit = False
         """Whether the index did not fit the log and was built anew: somebody edited it, or a disk failed."""
 
@@ -107,9 +116,23 @@ class Index:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @contextlib.contextmanager
+    def _owning(self) -> Iterator[None]:
+        """Own the file for a while, if that can be. The lock ends with the descriptor, so also with a process that is killed."""
+        if self._owner:
+            yield
+            return
+        fd = os.open(self._data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._owner = _locked(fd, self._patience)
+            yield
+        finally:
+            self._owner = False
+            os.close(fd)
+
     def _connect(self) -> sqlite3.Connection:
         # A folder that cannot be written is a copy kept as evidence, perhaps; it can be searched all the same.
-        for _ in range(2 if os.access(self._data, os.W_OK) else 0):
+        for _ in range(2 if self._owner and self._fits and os.access(self._data, os.W_OK) else 0):
             try:
                 return self._prepared(self._path)
             except sqlite3.OperationalError:
@@ -151,12 +174,16 @@ class Index:
 
     def catch_up(self) -> None:
         """Take in what the logs hold and the index does not. Raises LogError for a log that cannot be read."""
-        try:
-            self._catch_up()
-        except sqlite3.DatabaseError:
+        with self._owning():
             self._db.close()
-            self._db = self._prepared(Path(":memory:"))
-            self._catch_up()
+            # Anew each time: another owner may have put another file in its place, whose journal has the same name.
+            self._db = self._connect()
+            try:
+                self._catch_up()
+            except sqlite3.DatabaseError:
+                self._db.close()
+                self._db = self._prepared(Path(":memory:"))
+                self._catch_up()
 
     def _catch_up(self) -> None:
         folders = [path for path in self._data.iterdir() if re.fullmatch("log-[0-9]+", path.name) and (path / "key.pub").exists()]
@@ -181,8 +208,9 @@ class Index:
         except (PlaceError, sqlite3.DatabaseError):
             self.misfit = True
             self._db.close()
-            self._db = self._connect() if self._removed() else self._prepared(Path(":memory:"))
-            self.catch_up()
+            with self._owning():
+                self._fits = self._owner and self._removed()
+                self.catch_up()
         try:
             return ask()
         except PlaceError as error:
@@ -308,6 +336,18 @@ class Index:
         if short:
             self.misfit = False  # a new index says the same: the log is short, and a gap leaf in it says why
         return leaves
+
+
+def _locked(fd: int, patience: float) -> bool:
+    """Whether the lock was had in this time, in seconds."""
+    end = time.monotonic() + patience
+    while True:
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        if time.monotonic() >= end:
+            return False
+        time.sleep(0.01)
 
 
 def _fits(row: Row, query: Query) -> bool:

@@ -23,24 +23,20 @@ def configuration(flags: Mapping[str, str | None]) -> Config:
 
 
 def serve(config: Config) -> int:
-    """Run the sidecar in an event loop of its own."""
-    from moderation import house
-
+    """Run the sidecar: in an event loop of its own, or in several workers under a supervisor."""
     def ready(address: str) -> None:
         upstream = ", ".join(dict.fromkeys(route.upstream for route in config.routes))
         _say(f"moderation is ready on {address}/v1, in front of {upstream}")
 
-    runner = asyncio.Runner(loop_factory=_loop())
-    with runner:
+    if config.workers > 1:
+        from moderation.supervisor import supervise
+
+        return asyncio.run(supervise(config, _say, ready))
+    from moderation import house
+    from moderation.server import event_loop
+
+    with asyncio.Runner(loop_factory=event_loop()) as runner:
         return runner.run(house.run(config, _say, ready))
-
-
-def _loop() -> type[asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.Loop
 
 
 def _serve(args: argparse.Namespace) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from errno import EPERM
@@ -15,11 +15,11 @@ from moderation.detect.api import Detector
 from moderation.detect.build import build, inline, vocabulary
 from moderation.detect.run import Runner
 from moderation.detect.run.cache import Cache
-from moderation.flow.policies import Loaded, PolicyRejected
+from moderation.flow.policies import Loaded, PolicyRejected, Sources
 from moderation.flow.reading import Active
 from moderation.flow.trial import trial
 from moderation.metrics import Metrics
-from moderation.policy.archive import archive
+from moderation.policy.archive import archive, from_archive
 from moderation.policy.compile import Compiled, compile_policy
 from moderation.policy.faults import Fault, Faults, Grade, Place, shown
 from moderation.policy.model import Policy
@@ -38,28 +38,35 @@ class Reading:
     """Reads the files that a policy names, relative to it, and remembers which."""
 
     folder: Path
-    files: list[Path] = field(default_factory=list)
+    files: dict[Path, str] = field(default_factory=dict)
 
     def __call__(self, name: str) -> bytes:
         """Raises OSError, also for a link that leads elsewhere: what a policy holds is kept with the log."""
         path = self.folder / name
-        self.files.append(path)
+        self.files[path] = ""
         # Not resolve(): that raises something else where links go in a circle.
         if not Path(realpath(path)).is_relative_to(realpath(self.folder)):
             raise PermissionError(EPERM, "it leads out of the policy's folder")
-        return path.read_bytes()
+        return self.read(path)
+
+    def read(self, path: Path) -> bytes:
+        """Remembers what was read, for a file may change while the others are being read."""
+        self.files[path] = ""
+        data = path.read_bytes()
+        self.files[path] = hashlib.sha256(data).hexdigest()
+        return data
 
 
-def compiled(path: Path) -> tuple[Compiled, tuple[Path, ...]]:
+def compiled(path: Path) -> tuple[Compiled, Sources]:
     """A policy file, compiled, and the files that it was read from. One that cannot be read is a fault like any other."""
     reading = Reading(path.parent)
     try:
-        source = path.read_bytes()
+        source = reading.read(path)
     except OSError as error:
         faults = Faults(str(path))
         faults.add("QP000", Place(1, 1), f"the file cannot be read: {error.strerror}.")
-        return Compiled(None, faults.sorted()), (path,)
-    return compile_policy(source, str(path), vocabulary(), reading), (path, *reading.files)
+        return Compiled(None, faults.sorted()), reading.files
+    return compile_policy(source, str(path), vocabulary(), reading), reading.files
 
 
 class FileLoader:
@@ -84,12 +91,21 @@ class FileLoader:
             detectors = self._make(found.policy)
             errors = _failing(found.policy, detectors, str(file)) if self._tested else []
         if found.policy is None or errors:
-            raise PolicyRejected([str(f) for f in errors], errors[0].code, _where(errors[0]), _digest(sources))
-        active = Active.of(found.policy, self._runner(found.policy, detectors), generation)
+            raise PolicyRejected([str(f) for f in errors], errors[0].code, _where(errors[0]), _digest(sources), sources)
+        warnings = tuple(str(fault) for fault in found.faults)
+        return Loaded(self._active(found.policy, detectors, generation), archive(found.policy), sources, warnings)
+
+    def kept(self, path: str | None, generation: int, files: Mapping[str, bytes]) -> Loaded:
+        """A policy as it was kept when it was activated; its file counts as not read. UsageError where it is not whole."""
+        policy = from_archive(files)
+        file = Path(path) if path is not None else default_policy()
+        return Loaded(self._active(policy, self._make(policy), generation), files, {file: "not read"})
+
+    def _active(self, policy: Policy, detectors: Mapping[str, Detector], generation: int) -> Active:
+        active = Active.of(policy, self._runner(policy, detectors), generation)
         if self._tested:
             active.runner.warm((names, phase is Phase.OUTPUT) for phase, names in active.wanted.items())
-        warnings = tuple(str(fault) for fault in found.faults)
-        return Loaded(active, archive(found.policy), sources, warnings)
+        return active
 
     def _runner(self, policy: Policy, detectors: Mapping[str, Detector]) -> Runner:
         """The detectors of a policy, ready to run."""
@@ -119,7 +135,7 @@ def _failing(policy: Policy, detectors: Mapping[str, Detector], file: str) -> li
     return list(faults.sorted())
 
 
-def _digest(sources: Sequence[Path]) -> str:
+def _digest(sources: Iterable[Path]) -> str:
     """SHA-256 over what the files hold, as far as they can be read."""
     digest = hashlib.sha256()
     for source in sources:

@@ -1,14 +1,14 @@
 """The policies in force: read, checked, kept, recorded, and swapped while requests go on.
 
 A request keeps the policy it began with. A file that cannot be taken leaves the old version in force, and says so on stderr, in
-the log, in the metrics and on /readyz.
+the log, in the metrics and on /readyz. A change has two steps, `prepare` and `settle`, so that workers can make it together.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +20,9 @@ from moderation.flow.ledger import Log
 from moderation.flow.reading import Active
 from moderation.metrics import Metrics
 
+Sources = Mapping[Path, str]
+"""The files that a policy was read from, each with the SHA-256 of what it held then; "" where it could not be read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -27,19 +30,24 @@ class Loaded:
 
     active: Active
     archive: Mapping[str, bytes]
-    sources: tuple[Path, ...]
+    sources: Sources
     warnings: tuple[str, ...] = ()
+
+    @property
+    def hash(self) -> str:
+        return self.active.policy.ref.hash
 
 
 class PolicyRejected(UsageError):
     """A policy file that cannot be taken. `where` is FILE:LINE:COLUMN of the first fault, `lines` all of them."""
 
-    def __init__(self, lines: Sequence[str], code: str, where: str, digest: str) -> None:
+    def __init__(self, lines: Sequence[str], code: str, where: str, digest: str, sources: Sources) -> None:
         super().__init__("\n".join(lines))
         self.lines = tuple(lines)
         self.code = code
         self.place = where
         self.digest = digest
+        self.sources = sources
 
 
 class PolicyLog(Log, Protocol):
@@ -54,14 +62,21 @@ class Loader(Protocol):
 
     def __call__(self, path: str | None, generation: int) -> Loaded: ...
 
+    def kept(self, path: str | None, generation: int, files: Mapping[str, bytes]) -> Loaded: ...
+
 
 @dataclass(slots=True)
 class _Slot:
     loaded: Loaded
-    seen: str
+    sources: Sources
+    """As they were when they were last read, whatever came of it."""
     fault: str | None = None
+    rejected: PolicyRejected | None = None
+    """What is wrong with the newest version, until it is told."""
     waiting: Loaded | None = None
-    """A newer version, sound, that the log could not record yet."""
+    """A newer version, sound, that does not decide yet."""
+    for_log: bool = False
+    """It waits for the log."""
 
 
 class Policies:
@@ -79,6 +94,10 @@ class Policies:
         self._slots: dict[str | None, _Slot] = {}
         self._generation = 0
         self._turn = asyncio.Lock()
+        self.changing: list[str] = []
+        """Between `prepare` and `settled`: the old and the new versions, for another worker may decide by either."""
+        self._news: list[str] = []
+        """To be said once it is true of all."""
 
     def active(self, path: str | None) -> Active:
         return self._slots[path].loaded.active
@@ -92,12 +111,35 @@ class Policies:
         """What stands in the way of the newest version of a file, by file."""
         return {str(path or "default"): slot.fault for path, slot in self._slots.items() if slot.fault}
 
-    async def start(self, paths: Sequence[str | None]) -> None:
-        """Load and activate every policy; raises PolicyRejected or LogError."""
+    @property
+    def versions(self) -> dict[str | None, str]:
+        """The hash of the policy that decides, by file."""
+        return {path: slot.loaded.hash for path, slot in self._slots.items()}
+
+    async def start(self, paths: Sequence[str | None], versions: Mapping[str | None, str] | None = None) -> None:
+        """Load and activate every policy, of these versions where they are given; raises PolicyRejected or LogError."""
         for path in dict.fromkeys(paths):
             self._generation += 1
-            loaded = await asyncio.to_thread(self._load, path, self._generation)
+            loaded = await asyncio.to_thread(self._version, path, versions[path] if versions else None)
             await self._activate(path, loaded)
+            if versions is None:
+                self._tell(loaded.warnings, True)
+
+    def _version(self, path: str | None, version: str | None) -> Loaded:
+        """The policy as its file has it; or of this version, as it was kept when it was activated, where the file has another."""
+        try:
+            loaded = self._load(path, self._generation)
+        except PolicyRejected:
+            if version is None:
+                raise
+        else:
+            if version in (None, loaded.hash):
+                return loaded
+        assert version is not None
+        kept = self._load.kept(path, self._generation, self._bundles.read(version))
+        if kept.hash != version:
+            raise UsageError(f"policies/{version}: the files kept there give another policy ({kept.hash})")
+        return kept
 
     async def _activate(self, path: str | None, loaded: Loaded) -> None:
         """Keep it, record it durably, swap it in."""
@@ -108,85 +150,129 @@ class Policies:
             ref,
             engine=self._engine,
             files=loaded.archive,
-            previous=before.loaded.active.policy.ref.hash if before else None,
+            previous=before.loaded.hash if before else None,
             signed=False,
         )
         await self._log.append_all((body,), strict=True)
-        self._slots[path] = _Slot(loaded, _digest(loaded.sources))
+        self._slots[path] = _Slot(loaded, loaded.sources)
         self._metrics.know("rule", (rule.id for rule in loaded.active.policy.rules))
         self._metrics.know("detector", loaded.active.policy.detectors)
         self._metrics.know("policy", (ref.id,))
         self._metrics.know("hash", (ref.hash,))
         refs = [active.policy.ref for active in self.every.values()]
         self._metrics.only("policy_active", [(one.id, one.hash) for one in refs])
-        for line in loaded.warnings:
-            self._say(line)
 
     async def reload(self, *, force: bool = False) -> None:
         """Take what has changed on disk; never raises for a broken file."""
         async with self._turn:
-            for path, slot in list(self._slots.items()):
-                digest = await asyncio.to_thread(_digest, slot.loaded.sources)
-                if digest != slot.seen or force:
-                    slot.seen, slot.waiting = digest, None
-                    await self._retake(path, slot)
-                elif slot.waiting is not None and self._log.latched is None:
-                    await self._take(path, slot, slot.waiting)
+            offers = await self.prepare(force=force)
+            await self.settle([path for path, offer in offers.items() if offer is not None])
+            self.settled()
 
-    async def _retake(self, path: str | None, slot: _Slot) -> None:
-        self._generation += 1
-        old = slot.loaded.active.policy.ref
-        try:
-            loaded = await asyncio.to_thread(self._load, path, self._generation)
-        except PolicyRejected as fault:
-            slot.fault = fault.lines[0]
-            self._metrics.add("policy_reloads", "rejected")
-            for line in fault.lines:
-                self._say(line)
-            self._say(f"the policy stays at version {old.hash[:12]}: the new file was not taken")
-            body = record.policy_reject(source=fault.digest, code=fault.code, where=fault.place, kept=old.hash)
+    async def prepare(self, *, force: bool = False) -> dict[str | None, str | None]:
+        """Read what has changed on disk, or everything. For each file the version that could decide from now on, or None."""
+        offers = {path: await self._prepare(path, slot, force) for path, slot in list(self._slots.items())}
+        coming = [(slot.loaded, slot.waiting) for path, slot in self._slots.items() if slot.waiting and offers[path]]
+        self.changing = sorted({*self.changing, *(one.hash for pair in coming for one in pair)})
+        return offers
+
+    async def _prepare(self, path: str | None, slot: _Slot, force: bool) -> str | None:
+        if force or await asyncio.to_thread(look, slot.sources) != slot.sources:
+            self._generation += 1
+            slot.fault = slot.rejected = slot.waiting = None
             try:
-                await self._log.append_all((body,), strict=True)
-            except LogError:
-                self._say("the rejection could not be recorded: the log cannot be written")
-            return
-        if loaded.active.policy.ref.hash == old.hash:
-            slot.fault = None
-            slot.loaded = loaded
-            return
-        await self._take(path, slot, loaded)
+                loaded = await asyncio.to_thread(self._load, path, self._generation)
+            except PolicyRejected as fault:
+                slot.fault, slot.rejected, slot.sources = fault.lines[0], fault, fault.sources
+            else:
+                slot.sources = loaded.sources
+                if loaded.hash == slot.loaded.hash:
+                    slot.loaded = loaded
+                else:
+                    slot.waiting, slot.for_log = loaded, False
+        if slot.waiting is not None:
+            return slot.waiting.hash if self._log.latched is None else None
+        return None if slot.fault else slot.loaded.hash
 
-    async def _take(self, path: str | None, slot: _Slot, loaded: Loaded) -> None:
+    async def settle(self, take: Collection[str | None], *, loud: bool = True) -> None:
+        """Activate what was prepared for these files; the others stay as they are. `loud`: say so on stderr."""
+        for path, slot in list(self._slots.items()):
+            if slot.rejected is not None:
+                await self._reject(slot, slot.rejected, loud)
+            elif slot.waiting is not None and path in take:
+                await self._take(path, slot, slot.waiting, loud)
+            elif slot.waiting is not None:
+                self._wait(path, slot, self._log.latched, loud)
+
+    def settled(self) -> None:
+        """All workers decide by the same versions."""
+        self.changing = []
+        self._tell(self._news, True)
+        self._news = []
+
+    async def _reject(self, slot: _Slot, fault: PolicyRejected, loud: bool) -> None:
+        slot.rejected = None
+        self._metrics.add("policy_reloads", "rejected")
+        old = slot.loaded.hash
+        self._tell([*fault.lines, f"the policy stays at version {old[:12]}: the new file was not taken"], loud)
+        body = record.policy_reject(source=fault.digest, code=fault.code, where=fault.place, kept=old)
+        try:
+            await self._log.append_all((body,), strict=True)
+        except LogError:
+            self._say("the rejection could not be recorded: the log cannot be written")
+
+    async def _take(self, path: str | None, slot: _Slot, loaded: Loaded, loud: bool) -> None:
         """Activate a sound version, or let it wait until the log can record it."""
-        old = slot.loaded.active.policy.ref
         try:
             await self._activate(path, loaded)
         except LogError as error:
-            fault = f"{path or 'default'}: the new version waits until the log can record it: {error}"
-            if slot.waiting is None:
-                self._metrics.add("policy_reloads", "rejected")
-            if slot.fault != fault:
-                self._say(f"the policy stays at version {old.hash[:12]}: {fault}")
-            slot.fault, slot.waiting = fault, loaded
+            self._wait(path, slot, error, True)
         else:
             ref = loaded.active.policy.ref
             self._metrics.add("policy_reloads", "ok")
-            self._say(f"the policy is now {ref.id} version {ref.hash[:12]}")
+            if loud:
+                self._news += [*loaded.warnings, f"the policy is now {ref.id} version {ref.hash[:12]}"]
 
-    async def watch(self, every: float) -> None:
+    def _wait(self, path: str | None, slot: _Slot, error: LogError | None, loud: bool) -> None:
+        """Keep the old version in force: the log cannot record the new one, or another worker has not taken it."""
+        why = f"waits until the log can record it: {error}" if error else "waits until every worker can take it"
+        fault = f"{path or 'default'}: the new version {why}"
+        if slot.fault is None:
+            self._metrics.add("policy_reloads", "rejected")
+        if slot.fault != fault:
+            self._tell([f"the policy stays at version {slot.loaded.hash[:12]}: {fault}"], loud)
+        slot.fault, slot.for_log = fault, error is not None
+
+    def _tell(self, lines: Iterable[str], loud: bool) -> None:
+        for line in lines if loud else ():
+            self._say(line)
+
+    async def watch(self, every: float, changed: Callable[[], Awaitable[None]]) -> None:
         """Look for changed files for ever, and for a log that can record again what waits for it.
 
-        By content, so that a file swapped by a symlink is noticed.
+        By content in the end, so that a file swapped by a symlink is noticed, and one that was only touched is not.
         """
         stamps: dict[Path, tuple[int, int, int] | None] = {}
         while True:
             await asyncio.sleep(every)
-            sources = {source for slot in self._slots.values() for source in slot.loaded.sources}
+            sources = {source for slot in self._slots.values() for source in slot.sources}
             now = {source: _stamp(source) for source in sources}
-            waits = any(slot.waiting is not None for slot in self._slots.values()) and self._log.latched is None
+            waits = any(slot.waiting and slot.for_log for slot in self._slots.values()) and self._log.latched is None
             if now != stamps or waits:
                 stamps = now
-                await self.reload()
+                await changed()
+
+
+def look(sources: Iterable[Path]) -> Sources:
+    """What these files hold at this moment."""
+    return {source: _sha256(source) for source in sources}
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
@@ -195,15 +281,3 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _digest(sources: Sequence[Path]) -> str:
-    """What the files hold now; a missing one counts as such."""
-    digest = hashlib.sha256()
-    for source in sources:
-        try:
-            data = source.read_bytes()
-        except OSError:
-            data = b"\x00missing"
-        digest.update(hashlib.sha256(data).digest())
-    return digest.hexdigest()

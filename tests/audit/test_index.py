@@ -6,6 +6,8 @@ import asyncio
 import os
 import resource
 import sqlite3
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -269,3 +271,59 @@ def test_an_index_that_cannot_be_opened_hinders_no_query(tmp_path: Path, kind: s
     else:
         (tmp_path / "index.sqlite").symlink_to(tmp_path / "nowhere" / "x")
     assert len(find(tmp_path)) == 3
+
+
+HOLD = """
+import fcntl, os, sys, time
+fd = os.open(sys.argv[1], os.O_RDONLY)
+fcntl.flock(fd, fcntl.LOCK_EX)
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_one_process_at_a_time_owns_the_file(tmp_path: Path) -> None:
+    fill(tmp_path, [1, 2])
+    find(tmp_path)
+    fill(tmp_path, [3])
+    path = tmp_path / "index.sqlite"
+    before = path.read_bytes()
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"held\n"
+        with Index(tmp_path, patience=0.05) as index:
+            index.catch_up()
+            assert len(index.find(Query())) == 3  # searched in memory
+        forge(tmp_path, "UPDATE decisions SET action = 'block'")
+        forged = path.read_bytes()
+        with Index(tmp_path, patience=0.05) as index:
+            index.catch_up()
+            assert [row.action for row in index.find(Query())] == ["redact"] * 3
+        assert path.read_bytes() == forged != before
+        owner.kill()
+    with Index(tmp_path, patience=0.05) as index:  # the owner is dead, and this one takes over
+        index.catch_up()
+        assert len(index.find(Query())) == 3
+        assert index.misfit
+    db = sqlite3.connect(path)
+    assert db.execute("SELECT count(*) FROM decisions WHERE action = 'redact'").fetchone() == (3,)
+    db.close()
+
+
+def test_nobody_waits_for_whoever_reads_on(tmp_path: Path) -> None:
+    fill(tmp_path)
+    find(tmp_path)
+    forge(tmp_path, "UPDATE decisions SET action = 'block'")
+    with Index(tmp_path) as index:
+        index.catch_up()
+        with Index(tmp_path, patience=0.05) as other:
+            other.catch_up()
+            assert len(other.find(Query())) == 3
+        assert len(index.find(Query())) == 3
+
+
+def test_many_at_once_find_all(tmp_path: Path) -> None:
+    fill(tmp_path, range(1, 40))
+    code = "import sys; from pathlib import Path; from tests.audit.test_index import find; print(len(find(Path(sys.argv[1]))))"
+    asked = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) for _ in range(3)]
+    assert [one.communicate(timeout=60)[0].strip() for one in asked] == [b"39"] * 3

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from moderation.audit.bundle import Bundles
 from moderation.audit.leaf import Body
-from moderation.errors import LogError
+from moderation.errors import LogError, UsageError
 from moderation.flow.loading import FileLoader
 from moderation.flow.policies import Loaded, Policies
 from moderation.metrics import Metrics
@@ -65,16 +66,19 @@ class Room:
         self.said: list[str] = []
         self.loads = 0
         self._loader = FileLoader(1 << 20, self.metrics)
-        self.policies = Policies(self._load, self.log, Bundles(folder / "data"), self.metrics, "1", self.said.append)
+        self.policies = Policies(self, self.log, Bundles(folder / "data"), self.metrics, "1", self.said.append)
 
     def write(self, name: str, word: str) -> str:
         path = self.folder / name
         path.write_text(POLICY.format(name=path.stem, word=word))
         return str(path)
 
-    def _load(self, path: str | None, generation: int) -> Loaded:
+    def __call__(self, path: str | None, generation: int) -> Loaded:
         self.loads += 1
         return self._loader(path, generation)
+
+    def kept(self, path: str | None, generation: int, files: Mapping[str, bytes]) -> Loaded:
+        return self._loader.kept(path, generation, files)
 
     def active(self) -> set[tuple[str, str]]:
         shown = [dict(labels) for name, labels in samples(self.metrics) if name == "moderation_policy_active"]
@@ -96,7 +100,7 @@ def test_a_policy_edited_while_the_log_is_down_is_taken_when_it_is_up(tmp_path: 
         path = room.write("p.yaml", "heron")
         await room.policies.start([path])
         old = room.policies.active(path).policy.ref
-        watching = asyncio.create_task(room.policies.watch(0.002))
+        watching = asyncio.create_task(room.policies.watch(0.002, room.policies.reload))
         await ticks(room)
         room.log.latched = LogError("the disk is full")
         room.write("p.yaml", "stork")
@@ -160,5 +164,132 @@ def test_all_policies_that_decide_are_told(tmp_path: Path) -> None:
         await room.policies.reload()
         assert room.active() == after
         assert len(room.policies.faults) == 1
+
+    asyncio.run(go())
+
+
+def test_a_change_waits_until_every_worker_takes_it(tmp_path: Path) -> None:
+    async def go() -> None:
+        room = Room(tmp_path)
+        path = room.write("p.yaml", "heron")
+        await room.policies.start([path])
+        old = room.policies.versions[path]
+        room.write("p.yaml", "stork")
+        new = (await room.policies.prepare())[path]
+        assert new not in (None, old)
+        assert room.policies.changing == sorted([old, str(new)])
+        await room.policies.settle([], loud=False)
+        assert room.policies.versions == {path: old}
+        assert "every worker" in room.policies.faults[path]
+        assert (room.said, len(room.log.bodies), room.reloads("rejected")) == ([], 1, 1)
+        # It is offered again without being read again, and the others may have taken it already.
+        assert (await room.policies.prepare(), room.loads) == ({path: new}, 2)
+        await room.policies.settle([path])
+        assert room.policies.versions == {path: new}
+        await room.policies.prepare()  # another change may begin before all have taken this one
+        assert room.policies.changing == sorted([old, str(new)])
+        room.policies.settled()
+        assert (room.policies.changing, room.policies.faults) == ([], {})
+        assert room.said == [f"the policy is now p version {str(new)[:12]}"]
+
+    asyncio.run(go())
+
+
+def test_what_cannot_decide_is_not_offered(tmp_path: Path) -> None:
+    async def go() -> None:
+        room = Room(tmp_path)
+        path = room.write("p.yaml", "heron")
+        await room.policies.start([path])
+        assert await room.policies.prepare() == {path: room.policies.versions[path]}
+        room.write("p.yaml", "[")
+        assert await room.policies.prepare() == {path: None}
+        await room.policies.settle([])
+        assert await room.policies.prepare() == {path: None}
+        await room.policies.settle([])
+        assert room.reloads("rejected") == 1
+        room.write("p.yaml", "stork")
+        room.log.latched = LogError("the disk is full")
+        assert await room.policies.prepare() == {path: None}
+        room.log.latched = None
+        assert await room.policies.prepare() != {path: None}
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("now", ["heron", "stork", "[", None], ids=["as it was", "another", "broken", "gone"])
+def test_a_version_that_is_asked_for_decides_whatever_the_file_holds(tmp_path: Path, now: str | None) -> None:
+    async def go() -> None:
+        first, second = Room(tmp_path), Room(tmp_path)
+        path = first.write("p.yaml", "heron")
+        await first.policies.start([path])
+        old = first.policies.versions[path]
+        if now is None:
+            os.unlink(path)
+        else:
+            first.write("p.yaml", now)
+        await second.policies.start([path], {path: old})
+        assert second.policies.versions == {path: old}
+        assert [body["kind"] for body in second.log.bodies] == ["policy_activate"]
+        await first.policies.reload()
+        await second.policies.reload()
+        assert second.policies.versions == first.policies.versions
+        assert second.policies.faults == first.policies.faults
+
+    asyncio.run(go())
+
+
+def test_a_version_that_was_not_kept_is_told(tmp_path: Path) -> None:
+    async def go() -> None:
+        room = Room(tmp_path)
+        path = room.write("p.yaml", "heron")
+        with pytest.raises(LogError, match="is not kept here"):
+            await room.policies.start([path], {path: "0" * 64})
+        await room.policies.start([path])
+        kept = tmp_path / "data" / "policies"
+        (kept / room.policies.versions[path]).rename(kept / ("0" * 64))
+        with pytest.raises(UsageError, match="give another policy"):
+            await Room(tmp_path).policies.start([path], {path: "0" * 64})
+
+    asyncio.run(go())
+
+
+def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path: Path) -> None:
+    class Hasty(Room):
+        def __call__(self, path: str | None, generation: int) -> Loaded:
+            loaded = super().__call__(path, generation)
+            if generation == 2:
+                self.write("p.yaml", "egret")
+            return loaded
+
+    async def go() -> None:
+        room = Hasty(tmp_path)
+        path = room.write("p.yaml", "heron")
+        await room.policies.start([path])
+        room.write("p.yaml", "stork")
+        await room.policies.reload()
+        await room.policies.reload()
+        kept = Bundles(tmp_path / "data").read(room.policies.versions[path])
+        assert any(b"egret" in data for data in kept.values())
+
+    asyncio.run(go())
+
+
+def test_a_list_that_a_broken_version_brings_is_watched(tmp_path: Path) -> None:
+    async def go() -> None:
+        room = Room(tmp_path)
+        path = room.write("p.yaml", "heron")
+        await room.policies.start([path])
+        old = room.policies.versions[path]
+        text = POLICY.format(name="p", word="heron").replace("words: [heron]", "file: birds.txt")
+        (tmp_path / "p.yaml").write_text(text)
+        watching = asyncio.create_task(room.policies.watch(0.002, room.policies.reload))
+        await ticks(room)
+        assert room.policies.versions == {path: old}
+        (tmp_path / "birds.txt").write_text("heron\nstork\n")
+        for _ in range(100):
+            await ticks(room, 1)
+        assert room.policies.versions != {path: old}
+        assert room.policies.faults == {}
+        watching.cancel()
 
     asyncio.run(go())
