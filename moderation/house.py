@@ -31,6 +31,8 @@ from moderation.upstream import Timeouts, Upstream
 PAGES = Path(__file__).parent / "pages"
 WATCH = 0.5
 """Seconds between looks at the policy files."""
+COLLECT = (10_000, 20, 20)
+"""Containers made before the youngest are looked through for cycles, which a request makes none of, and so on up."""
 SWITCH = 0.001
 """Seconds that one thread may keep the interpreter from the others."""
 
@@ -155,6 +157,7 @@ async def run(config: Config, say: Callable[[str], None], ready: Callable[[str],
         # What stands now stays: without this, each full collection walks all of it and stops every stream for some 40 ms.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*COLLECT)
         # A detector's thread gives the interpreter back after this, so that no stream waits long for a long prompt.
         sys.setswitchinterval(SWITCH)
 

@@ -71,7 +71,7 @@ class FileLoader:
         """`cache`: bytes; `make` builds a policy's detectors; `tested`: a policy of which a test fails is not taken."""
         self._make = make
         self._tested = tested
-        self._cache = Cache(cache, count=lambda result: metrics.add("cache", result))
+        self._cache = Cache(cache, count=lambda result, times: metrics.add("cache", result, amount=times))
         self._metrics = metrics
         self._runners: list[Runner] = []
 

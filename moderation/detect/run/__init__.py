@@ -180,6 +180,7 @@ class Runner:
                 examined[text] = kept
             else:
                 missing[text] = fingerprint
+        self._cache.count(len(examined), len(missing))
         if missing:
             ready: dict[str, _Text] = {}
             for number, (text, fingerprint) in enumerate(missing.items(), 1):
@@ -259,6 +260,7 @@ class Runner:
             if isinstance(kept, tuple):
                 known[key] = kept
         missing = [key for key in jobs if key not in known]
+        self._cache.count(len(known), len(missing))
         if missing:
             batch = [jobs[key] for key in missing]
             found = await self._run(name, partial(self._judge, name, batch))
