@@ -173,7 +173,6 @@ def test_a_whole_answer_that_is_read(table: Table, note: str, script: Script, st
     assert told.headers["content-length"] == str(len(told.body))
 
 
-LONG = "x" * (10 << 20)
 ODD = [
     # note, the stream, the text as the client puts it together, the error at its end
     ("as it should be", typed(STREAM, EVENT), CLEAN, None),
@@ -194,7 +193,6 @@ ODD = [
     ("[DONE] without a blank line", typed(STREAM[:-1], EVENT), CLEAN, None),
     ("cut in the middle", typed(STREAM[:-30], EVENT, cut=True), None, CUT),
     ("nothing", typed(b"", EVENT), "", CUT),
-    ("10 MB in one event", typed(event(json.dumps(chunk({"content": LONG + " " + TEXT}))) + b"".join(EVENTS[-2:]), EVENT), None, BAD),
     ("a line without an end", typed(b"data: " + b"x" * (MAX_EVENT + 70_000) + ID.encode(), EVENT), "", BAD),
     ("blank lines without an end", typed(b"\n" * 20_000 + STREAM, EVENT), CLEAN, None),
     ("a whole answer that claims to be a stream", typed(JSON, EVENT), "", BAD),
@@ -232,6 +230,15 @@ def test_a_stream(table: Table, note: str, script: Script, text: str | None, err
     assert "content-encoding" not in told.headers
     if error:
         assert not any(one.get("finish_reason") for frame in frames(told.body) for one in frame.get("choices", ()))
+
+
+def test_10_mb_in_one_event(table: Table) -> None:
+    """More than may be held. Whether the detectors' time or that bound is over first is the machine's; neither lets it out."""
+    long = event(json.dumps(chunk({"content": "x" * (10 << 20) + " " + TEXT})))
+    told = table.ask(typed(long + b"".join(EVENTS[-2:]), EVENT), True)
+    assert told.outcome in ("upstream_error", "blocked")
+    assert len(told.body) < 4096
+    assert ID.encode() not in told.body
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64])

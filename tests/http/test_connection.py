@@ -153,7 +153,7 @@ def test_broken_bytes_behind_a_streamed_request_are_not_answered_in_its_stream(t
         while b"One" not in raw:
             raw += link.recv(1 << 16)
         link.sendall(BAD)
-        it._loop.call_soon_threadsafe(go.set)
+        it.call(go.set)
         while piece := link.recv(1 << 16):
             raw += piece
     assert raw.count(b"HTTP/1.1") == 1
