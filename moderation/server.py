@@ -13,10 +13,12 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import uvicorn
 
 from moderation.config import MODERATED, Config
+from moderation.connection import Bounds, Connection
 from moderation.desk import ADMIN, PUBLIC, Asker, Desk, has_token, may_see, refusal
 from moderation.errors import LogError, Refused, UpstreamError
 from moderation.flow.chat import Chat
@@ -97,6 +99,9 @@ class Sidecar:
         if path in ("/healthz", "/readyz"):
             await self._to_desk(scope, receive, send)
             return
+        host = header(scope["headers"], b"host")
+        if host is not None and not self.config.answers_for(host.decode("latin-1")):
+            raise Refused("host_not_allowed", "host: expected a name that `allowed_hosts` lists")
         if path == "/metrics" or any(path == p or path.startswith(p + "/") for p in ADMIN):
             if not may_see(self.config, port, authorization):
                 raise Refused("not_found", "there is no such path here")
@@ -230,16 +235,27 @@ class Uvicorn(uvicorn.Server):
         yield
 
 
+def speaking(app: Sidecar, drain: float) -> uvicorn.Config:
+    """How HTTP is spoken."""
+
+    def refused(error: Refused) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+        app.metrics.add("refused", error.code)
+        return refusal(error, app.new_id())
+
+    bounds = Bounds(app.config.head_timeout, app.config.body_timeout, refused)
+    return uvicorn.Config(
+        app, http=partial(Connection, bounds),  # type: ignore[arg-type]
+        loop="none", ws="none", lifespan="off", log_level="critical", access_log=False,
+        server_header=False, date_header=False, proxy_headers=False, timeout_keep_alive=75,
+        timeout_graceful_shutdown=max(1, round(drain)),
+    )  # fmt: skip
+
+
 async def listen(
     app: Sidecar, sockets: list[socket.socket], *, drain: float, ready: Callable[[], None], reload: Callable[[], None]
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain: no new requests, streams finish or are cut after `drain` seconds."""
-    config = uvicorn.Config(
-        app, http="httptools", loop="none", ws="none", lifespan="off", log_level="critical", access_log=False,
-        server_header=False, date_header=False, proxy_headers=False, timeout_keep_alive=75,
-        timeout_graceful_shutdown=max(1, round(drain)),
-    )  # fmt: skip
-    server = Uvicorn(config)
+    server = Uvicorn(speaking(app, drain))
     loop = asyncio.get_running_loop()
 
     def stop() -> None:

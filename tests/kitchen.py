@@ -11,8 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import uvicorn
-
 from moderation.audit.disk import Disk
 from moderation.audit.index import Index, Query, Row
 from moderation.audit.replay import Replayed, replay
@@ -26,7 +24,7 @@ from moderation.flow.replaying import Deciders
 from moderation.house import House
 from moderation.metrics import Metrics
 from moderation.policy.model import Policy
-from moderation.server import Uvicorn
+from moderation.server import Uvicorn, speaking
 from tests.fakes import FakeUpstream, Reply, Script, ask
 
 POLICY = Path(__file__).parent / "cases" / "flow.yaml"
@@ -73,10 +71,7 @@ class Kitchen:
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
         self.port = int(listener.getsockname()[1])
-        self._server = Uvicorn(uvicorn.Config(
-            self.house.sidecar, http="httptools", ws="none", lifespan="off", log_level="critical", timeout_graceful_shutdown=1,
-            server_header=False, date_header=False,
-        ))
+        self._server = Uvicorn(speaking(self.house.sidecar, drain=1))
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
         while not self._server.started:  # noqa: ASYNC110 - uvicorn has a flag, no event
             await asyncio.sleep(0.002)

@@ -25,7 +25,7 @@ FLOORS: dict[str, int] = {
     "audit.canon": 1, "audit.merkle": 1, "audit.note": 1, "audit.record": 1, "audit.leaf": 1, "audit": 3,
     "policy": 2, "detect": 2, "judge": 2, "stream": 2,
     "detect.run": 3, "detect.pii": 3, "upstream": 3, "metrics": 3,
-    "detect.build": 4, "settings": 4, "routes": 4, "config": 4, "document": 4, "routing": 4, "flow": 4, "house": 4, "server": 4, "desk": 4, "standin": 4,
+    "detect.build": 4, "settings": 4, "routes": 4, "config": 4, "document": 4, "routing": 4, "flow": 4, "house": 4, "server": 4, "connection": 4, "desk": 4, "standin": 4,
     "cli": 5, "docs": 5, "__main__": 5,
 }
 
@@ -33,7 +33,7 @@ FLOORS: dict[str, int] = {
 ADAPTERS = ("audit", "detect.run", "detect.pii", "upstream", "metrics")
 
 OWNERS: dict[str, tuple[str, ...]] = {
-    "fastapi": ("server", "desk"), "starlette": ("server", "desk"), "uvicorn": ("server", "cli"), "uvloop": ("server", "cli"),
+    "fastapi": ("server", "desk"), "starlette": ("server", "desk"), "uvicorn": ("server", "connection", "cli"), "httptools": ("connection",), "brotli": ("flow.coding",), "backports": ("flow.coding",), "uvloop": ("server", "cli"),
     "aiohttp": ("upstream",), "yaml": ("policy.load",), "sqlite3": ("audit.index",), "prometheus_client": ("metrics",),
     "presidio_analyzer": ("detect.recognizers",), "ahocorasick": ("detect.words",), "re2": ("detect",), "cryptography": ("audit",),
     "onnxruntime": ("detect.classifier",), "transformers": ("detect.classifier",), "torch": ("detect.classifier",),

@@ -114,7 +114,7 @@ def test_a_second_process_takes_a_log_of_its_own(tmp_path: Path) -> None:
 def ask(port: int, stream: bool) -> socket.socket:
     body = json.dumps({"messages": [{"role": "user", "content": "hi"}], "stream": stream}).encode()
     link = socket.create_connection(("127.0.0.1", port))
-    link.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+    link.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
     link.settimeout(20)
     return link
 

@@ -16,6 +16,7 @@ from moderation.audit import record
 from moderation.config import Config
 from moderation.errors import CODES, LogError, Refused, UpstreamError
 from moderation.flow import saying
+from moderation.flow.coding import Unpacked, upstream_decoder
 from moderation.flow.editing import edited
 from moderation.flow.http import (
     JSON,
@@ -28,7 +29,6 @@ from moderation.flow.http import (
     header,
     read_body,
     respond,
-    upstream_decoder,
 )
 from moderation.flow.ledger import Entry, Ledger
 from moderation.flow.reading import Active, Verdict, newest_user_text, read, scoped
@@ -319,8 +319,8 @@ class _Call:
             self._chat.metrics.decided(note.phase, note.outcome)
 
         carrier = Carrier(
-            answer, decoder, speech, self._active, place, entry, verdict.names, verdict.supplied, out, message, noted,
-            self._chat.clock, _upstream_id(answer),
+            Unpacked(answer, decoder) if decoder.active else answer, speech, self._active, place, entry, verdict.names,
+            verdict.supplied, out, message, noted, self._chat.clock, _upstream_id(answer),
         )
         await carrier.run()
         metrics = self._chat.metrics
