@@ -162,7 +162,7 @@ def test_metrics_count(tmp_path: Path) -> None:
                 'moderation_requests_total{outcome="answered",route="default"} 1.0',
                 'moderation_requests_total{outcome="blocked",route="default"} 1.0',
                 'moderation_decisions_total{action="block",phase="input"} 2.0',
-                'moderation_rules_total{mode="enforce",phase="input",rule="weapons"} 2.0',
+                'moderation_rules_total{action="block",mode="enforce",phase="input",rule="weapons"} 2.0',
                 'moderation_log_leaves_total{leaf="decision"} 4.0',
                 'moderation_log_leaves_total{leaf="log_open"} 1.0',
                 'moderation_log_leaves_total{leaf="policy_activate"} 1.0',
@@ -326,8 +326,10 @@ def test_what_nobody_foresaw_is_told_without_content(tmp_path: Path) -> None:
                 assert b"hush" not in reply.body
                 assert b"secret" not in reply.body
                 said = [line for line in kitchen.said if (reply.header("x-request-id") or "") in line]
-                assert len(said) == 1
-                assert re.search(r"internal error: ZeroDivisionError at .*test_desk.py:\d+$", said[0])
+                told = [json.loads(line) for line in said]
+                assert [one["event"] for one in told] == ["internal_error", "request"]
+                assert re.search(r"internal error: ZeroDivisionError at .*test_desk.py:\d+$", told[0]["message"])
+                assert (told[1]["status"], told[1]["outcome"], told[1]["code"]) == (500, "failed", "internal_error")
             assert 'code="internal_error"} 2.0' in (await kitchen.ask("GET", "/metrics")).body.decode()
 
     run(go())
