@@ -1,6 +1,6 @@
 """The one table of what the sidecar tells its operator: every event of the operational log, with its fields and what to do.
 
-Pure: knows neither stderr nor a clock. docs/log.md is made from EVENTS, and a test holds every call of `say` against it.
+Pure: knows neither stderr nor a clock. docs/events.md is made from EVENTS, and a test holds every call of `say` against it.
 No field ever holds content of a prompt or an answer, nor any text that a caller chose.
 """
 

@@ -25,7 +25,7 @@ FLOORS: dict[str, int] = {
     "audit.canon": 1, "audit.merkle": 1, "audit.note": 1, "audit.record": 1, "audit.leaf": 1, "audit": 3,
     "policy": 2, "detect": 2, "judge": 2, "stream": 2,
     "detect.run": 3, "detect.pii": 3, "upstream": 3, "metrics": 3, "oplog": 3, "tracing": 3,
-    "detect.build": 4, "settings": 4, "routes": 4, "config": 4, "document": 4, "routing": 4, "flow": 4, "house": 4, "pulse": 4, "server": 4, "desk": 4, "standin": 4,
+    "detect.build": 4, "settings": 4, "routes": 4, "config": 4, "document": 4, "routing": 4, "flow": 4, "doctor": 4, "house": 4, "pulse": 4, "server": 4, "desk": 4, "standin": 4,
     "cli": 5, "docs": 5, "__main__": 5,
 }
 

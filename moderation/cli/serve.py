@@ -83,10 +83,10 @@ def _help(setting: Setting) -> str:
     return f"{setting.help} Default: {default}." if default else setting.help
 
 
-_FLAGS = tuple(
+FLAGS = tuple(
     Argument((setting.flag_name,), {"dest": setting.name, "metavar": "VALUE", "help": _help(setting)})
     for setting in SETTINGS
     if setting.flag_name
 )
 
-VERBS = (Verb(("serve",), "run the sidecar", _FLAGS, _serve),)
+VERBS = (Verb(("serve",), "run the sidecar", FLAGS, _serve),)
