@@ -161,7 +161,6 @@ class Sidecar:
             admin = has_token(self.config, authorization) or (self.config.loopback and not self.config.clients)
             inner = {**scope, "path": rest, "raw_path": rest.encode(), "asker": Asker(route, client, request_id, admin, account)}
             await self._to_desk(inner, receive, send)
-            account.outcome = "answered" if account.code is None else account.outcome
             return
         below = route.forward(rest)
         if below is None:
@@ -223,6 +222,9 @@ class Sidecar:
         if self._desk_app is None:
             self._desk_app = self.desk.app()
         await self._desk_app(scope, receive, send)  # type: ignore[misc]
+        account: Account = scope["account"]
+        if account.code is None:
+            account.outcome = "answered"
 
 
 def _tail(below: str) -> str:
