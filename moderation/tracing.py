@@ -9,6 +9,7 @@ No attribute holds content, or a text that a caller chose; errors are told by ki
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,6 +24,7 @@ Headers = list[tuple[bytes, bytes]]
 Attribute = str | int | float | bool
 Attributes = Mapping[str, Attribute | None]
 _NONE: Attributes = {}
+_GOODBYE = 2.0
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "QUERY"})
 _SWITCHES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 INSTALL = "the variables OTEL_… ask for traces, and OpenTelemetry is not installed: pip install 'moderation[otel]'"
@@ -126,7 +128,8 @@ class OpenTelemetry:
 
         named = {"service.name": "moderation", "service.version": __version__}
         # Resource.create puts the variables' OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES under what it is given.
-        self._provider = TracerProvider(resource=Resource(named).merge(Resource.create()) if _named() else Resource.create(named))
+        resource = Resource(named).merge(Resource.create()) if _named() else Resource.create(named)
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(SimpleSpanProcessor(exporter) if at_once else BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("moderation", __version__)
 
@@ -134,8 +137,10 @@ class OpenTelemetry:
         return _Spans(self._tracer, method if method in _METHODS else "_OTHER", _parent(headers))
 
     def close(self) -> None:
-        """Export what waits; the exporter's own time-out bounds it."""
-        self._provider.shutdown()
+        """Export what waits, as far as that is done soon: a collector that is down must not keep the sidecar from ending."""
+        last = threading.Thread(target=self._provider.shutdown, name="traces", daemon=True)
+        last.start()
+        last.join(_GOODBYE)
 
 
 def _named() -> bool:

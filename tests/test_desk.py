@@ -169,6 +169,11 @@ def test_metrics_count(tmp_path: Path) -> None:
                 "moderation_in_flight 0.0",
             ):
                 assert line in text.split("\n")
+            for pattern in (r"moderation_log_disk_free_bytes [1-9]", r"moderation_log_checkpoint_timestamp_seconds [1-9]",
+                            r'moderation_build_info\{version="[0-9.]+"\} 1.0', r"moderation_ready 1.0", r"process_open_fds [1-9]",
+                            r'moderation_policy_activated_timestamp_seconds\{policy="flow"\} [1-9]',
+                            r'moderation_body_bytes_total\{direction="sent"\} [1-9]'):
+                assert re.search(f"(?m)^{pattern}", text), pattern
             assert re.search(r'moderation_policy_active\{hash="[0-9a-f]{64}",policy="flow"\} 1.0', text)
             assert (await kitchen.ask("HEAD", "/metrics")).status == 200
 

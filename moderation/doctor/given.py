@@ -73,12 +73,9 @@ def _partly(flags: Mapping[str, str | None], environ: Mapping[str, str], key: st
 
 
 def _configuration(config: Config) -> Iterator[Found]:
-    if not config.routes:
-        yield fault("configuration", "there is no upstream",
-                    "Give --upstream URL, MODERATION_UPSTREAM, or `upstream` in moderation.yaml.")
     for warning in config.warnings:
         yield warn("configuration", warning, "Do what it says, if it is not meant.")
-    if config.routes and not config.warnings:
+    if not config.warnings:
         yield ok("configuration", f"{len(config.routes)} route(s), {len(config.clients)} client(s)")
 
 
