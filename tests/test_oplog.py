@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from moderation import docs, oplog
 from moderation.errors import UsageError
@@ -112,6 +114,18 @@ def test_a_terminal_gets_words() -> None:
                      "00:00:00 info request 01REQ route=default status=200"]
 
 
+@settings(max_examples=50)
+@given(st.dictionaries(st.sampled_from(EVENTS["request"].fields), st.one_of(
+    st.none(), st.booleans(), st.integers(), st.text(), st.floats(allow_nan=False, allow_infinity=False))))
+def test_any_fields_are_json(fields: dict[str, Any]) -> None:
+    lines: list[str] = []
+    OperationalLog(lines.append)("request", None, **fields)
+    (line,) = told(lines)
+    assert {name: value for name, value in line.items() if name not in ("time", "level", "event")} == {
+        name: value for name, value in fields.items() if value is not None}
+    assert "\n" not in lines[0]
+
+
 # ---- stderr that is slow, or gone ----------------------------------------------------------------------------------------
 
 
@@ -187,8 +201,8 @@ def test_libraries_and_errors_are_told_by_kind_and_place() -> None:
     before = sys.excepthook, logging.getLogger().handlers[:], warnings.showwarning
     say = OperationalLog(lines.append, "debug")
     with oplog.listening(say, "info"):
-        logging.getLogger("uvicorn.error").warning("%s", SECRET)
-        logging.getLogger("uvicorn.error").info("not grave enough: %s", SECRET)
+        logging.getLogger("library.part").warning("%s", SECRET)
+        logging.getLogger("library.part").info("not grave enough: %s", SECRET)
         try:
             fails()
         except ZeroDivisionError as error:
@@ -204,7 +218,7 @@ def test_libraries_and_errors_are_told_by_kind_and_place() -> None:
     found = [(one["event"], one.get("library"), one.get("kind"), re.sub(r":\d+", ":N", one["place"])) for one in told(lines)]
     here = r"test_oplog.py:N"
     assert [(event, library, kind) for event, library, kind, _ in found] == [
-        ("library", "uvicorn", None), ("library", "aiohttp", "ZeroDivisionError"), ("crashed", None, "ZeroDivisionError"),
+        ("library", "library", None), ("library", "aiohttp", "ZeroDivisionError"), ("crashed", None, "ZeroDivisionError"),
         ("library", "python", "UserWarning"), ("task_failed", None, "ZeroDivisionError")]
     assert [place.rsplit("/", 1)[-1] for *_, place in found] == [here, here, here, "a.py:N", here]
 
