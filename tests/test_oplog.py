@@ -304,6 +304,8 @@ def test_who_looks_after_the_sidecar_makes_no_noise(tmp_path: Path) -> None:
             for path in ("/healthz", "/readyz", "/metrics", "/docs"):
                 assert (await kitchen.ask("GET", path)).status == 200
             assert kitchen.said == []
+            await kitchen.ask("GET", "/nowhere")
+            assert [one["code"] for one in told(kitchen.said)] == ["not_found"], "what is refused is told"
 
     asyncio.run(go())
 
