@@ -17,7 +17,7 @@ import time
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -32,6 +32,8 @@ MOST = 10_000
 """Lines that wait for a slow stderr."""
 GATHER = 0.02
 """Seconds that lines gather before they are written together."""
+ATOMIC = 4096
+"""Bytes that a pipe takes as one (PIPE_BUF of Linux; POSIX warrants 512)."""
 _GOODBYE = 1.0
 _WORDS = {level: level.word for level in Level}
 _string = json.encoder.encode_basestring
@@ -133,7 +135,7 @@ class Stderr:
                 lost, self._lost = self._lost, 0
             if lost:
                 OperationalLog(lines.append)("lines_dropped", lines=lost)
-            if not self._written("".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"), len(lines)):
+            if not all(self._written(data, data.count(b"\n")) for data in _batches(lines)):
                 return
             if self._closing:
                 self._work.set()
@@ -158,6 +160,19 @@ def opened(level: str, stream: TextIO | None = None, dropped: Callable[[int], No
     stderr = stream or sys.stderr
     writer = Stderr(_sink(stderr), dropped=dropped)
     return OperationalLog(writer.put, level, plain=stderr.isatty(), count=count), writer
+
+
+def _batches(lines: Iterable[str]) -> Iterator[bytes]:
+    """Whole lines, as many as a pipe takes at once: where processes share a stderr, no line lies within another."""
+    batch = b""
+    for line in lines:
+        data = f"{line}\n".encode("utf-8", "backslashreplace")
+        if batch and len(batch) + len(data) > ATOMIC:
+            yield batch
+            batch = b""
+        batch += data
+    if batch:
+        yield batch
 
 
 def _sink(stream: TextIO) -> Callable[[memoryview], int]:

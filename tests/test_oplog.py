@@ -171,6 +171,15 @@ def test_close_writes_what_waits_and_what_comes_after() -> None:
     assert got.decode().split("\n") == [*(f"line {number}" for number in range(100)), "the last word", ""]
 
 
+@given(st.lists(st.text(st.characters(exclude_characters="\n"), max_size=3000), max_size=30))
+@settings(max_examples=30)
+def test_no_line_lies_within_another_processs(lines: list[str]) -> None:
+    batches = list(oplog._batches(lines))
+    assert b"".join(batches) == "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
+    assert all(batch.endswith(b"\n") for batch in batches)
+    assert all(len(batch) <= oplog.ATOMIC or batch.count(b"\n") == 1 for batch in batches)
+
+
 def test_nobody_reads_stderr_any_more() -> None:
     lost: list[int] = []
     gone = threading.Event()
