@@ -1,8 +1,9 @@
 """The load generator: N clients that ask one after the other, over connections that are kept. Prints its measurements as JSON.
 
-`python -m bench.load SHAPE`, a JSON object with the fields of `Shape`. It reads each answer to its end and notes, in microseconds:
-the whole time, the time to the first event, and for each event of a stream how long it took from the upstream's socket to here. No
-prompt comes twice, so that nothing has been judged before but the system prompt and the history of a chat, as in real life.
+`python -m bench.load SHAPE`, a JSON object with the fields of `Shape`. It reads each answer to its end and notes, in
+microseconds: the whole time, the time to the first event, and for each event of a stream how long it took from the upstream's
+socket to here. No prompt comes twice, so that nothing has been judged before but the system prompt and the history of a chat, as
+in real life.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ def prompt(chars: int) -> str:
 
 def request(port: int, stream: bool, gap_ms: float, chars: int = CHARS, history: Sequence[dict[str, str]] = ()) -> bytes:
     """A request with a place for a word of its own in its prompt."""
-    messages = [{"role": "system", "content": "You are a helpful assistant."}, *history, {"role": "user", "content": prompt(chars)}]
+    system = {"role": "system", "content": "You are a helpful assistant."}
+    messages = [system, *history, {"role": "user", "content": prompt(chars)}]
     body = json.dumps({"model": "qwen3.5-plus", "messages": messages, "stream": stream, "gap_ms": gap_ms}).encode()
     return (f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nuser-agent: bench\r\naccept: */*\r\n"
             "authorization: Bearer sk-bench\r\ncontent-type: application/json\r\n"

@@ -37,7 +37,8 @@ class Measured:
         self.events += got["events"]
         self.seconds += got["seconds"]
         if len(got["turns"]) > 1:
-            self.turns = [[*before, *now] for before, now in zip(self.turns or [[]] * len(got["turns"]), got["turns"], strict=True)]
+            before = self.turns or [[]] * len(got["turns"])
+            self.turns = [[*some, *more] for some, more in zip(before, got["turns"], strict=True)]
 
     @property
     def cpu_per_request(self) -> float:
@@ -76,14 +77,16 @@ class Report:
         names = next(iter(self.targets.values())).keys() if self.targets else ()
         for load in names:
             measured = {name: loads[load] for name, loads in self.targets.items()}
-            lines += [f"## {load}", "", *(_turns(measured) if any(one.turns for one in measured.values()) else self._rows(measured)), ""]
+            rows = _turns(measured) if any(one.turns for one in measured.values()) else self._rows(measured)
+            lines += [f"## {load}", "", *rows, ""]
         lines += ["`over pass` compares with the bare pass-through, times at p50. An event's time runs from the upstream's write "
                   "to the client's read."]
         return "\n".join(lines) + "\n"
 
     def _rows(self, targets: Mapping[str, Measured]) -> list[str]:
         stream = any(measured.stream for measured in targets.values())
-        streamed = ["TTFT p50 ms", "event p50 µs", "event p99 µs", "event max µs", "event over pass µs"] if stream else ["over pass ms"]
+        events = ["TTFT p50 ms", "event p50 µs", "event p99 µs", "event max µs", "event over pass µs"]
+        streamed = events if stream else ["over pass ms"]
         columns = ["target", "p50 ms", "p99 ms", *streamed, "CPU µs/request",
                    "CPU over pass µs/" + ("chunk" if stream else "request"), "peak MiB", "requests/s", "of pass"]
         base = targets.get(BASELINE)

@@ -23,8 +23,10 @@ from moderation.flow.loading import FileLoader
 from moderation.flow.replaying import Deciders
 from moderation.house import House
 from moderation.metrics import Metrics
+from moderation.oplog import OperationalLog
 from moderation.policy.model import Policy
 from moderation.server import Uvicorn, speaking
+from moderation.tracing import Tracing
 from tests.fakes import FakeUpstream, Reply, Script, ask
 
 POLICY = Path(__file__).parent / "cases" / "flow.yaml"
@@ -42,11 +44,13 @@ class Kitchen:
         origin: bool = False,
         log: Callable[[House], None] = lambda house: None,
         disk: Disk | None = None,
+        tracing: Tracing | None = None,
         check: bool = True,
         **settings: str,
     ) -> None:
         self.upstream = FakeUpstream(*scripts)
         self.said: list[str] = []
+        """Lines of the operational log."""
         self._folder = folder
         self._policy = policy
         self._make = make
@@ -54,6 +58,7 @@ class Kitchen:
         self._settings = settings
         self._prepare = log
         self._disk = disk
+        self._tracing = tracing
         self._check = check
         """Whether the log must be whole at the end, and every decision in it be decided alike again."""
         self.metrics = Metrics()
@@ -66,7 +71,8 @@ class Kitchen:
             flags["policy"] = str(self._policy)
         config = configuration(flags)
         loader = FileLoader(config.cache, self.metrics, self._make, tested=self._make is build)
-        self.house = await House.open(config, self.metrics, loader, self.said.append, self._disk)
+        say = OperationalLog(self.said.append, "debug")
+        self.house = await House.open(config, self.metrics, loader, say, self._disk, self._tracing)
         self._prepare(self.house)
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))

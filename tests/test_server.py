@@ -220,8 +220,10 @@ def test_a_policy_is_taken_while_it_runs_and_a_broken_one_is_not(tmp_path: Path)
         policy.write_text(text.replace("then: redact", "then: redakt", 1))
         line = process.wait_for("QP001")
         row = next(n for n, one in enumerate(text.split("\n"), 1) if "then: redact" in one)
-        assert line.startswith(f"{policy}:{row}:11 error QP001")
-        assert "Did you mean 'redact'?" in line
+        told = json.loads(line)
+        assert (told["event"], told["level"]) == ("policy_fault", "error")
+        assert told["message"].startswith(f"{policy}:{row}:11 error QP001")
+        assert "Did you mean 'redact'?" in told["message"]
         state = process.get("/readyz")[1]["policy"]
         assert state["active"] == before["active"]  # type: ignore[index]
         assert state["rejected"]  # type: ignore[index]

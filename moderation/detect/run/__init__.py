@@ -103,6 +103,11 @@ class Runner:
     def has(self, detector: str) -> bool:
         return detector in self._locals or detector in self._windowed
 
+    @property
+    def load(self) -> tuple[int, int]:
+        """Pieces of work that wait for a thread, and threads that hang."""
+        return self._workers.waiting, self._workers.lost
+
     def behind(self, detector: str) -> int:
         """How far a local detector looks back."""
         return self._locals[detector].behind
