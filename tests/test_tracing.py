@@ -124,7 +124,7 @@ def test_a_client_that_leaves_ends_all_spans(tmp_path: Path) -> None:
         async with Kitchen(tmp_path, Script([Pause(30)]), tracing=traced.tracing) as kitchen:
             _, writer = await asyncio.open_connection("127.0.0.1", kitchen.port)
             body = b'{"messages": [{"role": "user", "content": "hi"}]}'
-            writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+            writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
             async with asyncio.timeout(10):
                 while not kitchen.upstream.received:  # noqa: ASYNC110 - a list has no event
                     await asyncio.sleep(0.01)
