@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import socket
@@ -21,20 +22,25 @@ from moderation.config import Config
 from moderation.crew import Alone, Crew
 from moderation.desk import Desk
 from moderation.errors import LogError, UsageError
+from moderation.events import Say
 from moderation.flow.chat import Chat
 from moderation.flow.ledger import Ledger
 from moderation.flow.loading import FileLoader
 from moderation.flow.policies import Policies
-from moderation.listening import address, closed_pages, listeners
+from moderation.listening import address, listeners, pages_off
 from moderation.metrics import Metrics
+from moderation.pulse import Pulse
 from moderation.routes import Route
 from moderation.server import Ending, Sidecar, listen
+from moderation.tracing import NoTracing, Tracing
 from moderation.ulid import ulid
 from moderation.upstream import Timeouts, Upstream
 
 PAGES = Path(__file__).parent / "pages"
 WATCH = 0.5
 """Seconds between looks at the policy files."""
+COLLECT = (10_000, 20, 20)
+"""Containers made before the youngest are looked through for cycles, which a request makes none of, and so on up."""
 SWITCH = 0.001
 """Seconds that one thread may keep the interpreter from the others."""
 
@@ -82,13 +88,14 @@ class House:
     upstreams: Upstreams
     sidecar: Sidecar
     crew: Crew
-    say: Callable[[str], None]
+    say: Say
+    tracing: Tracing
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @classmethod
     async def open(
-        cls, config: Config, metrics: Metrics, loader: FileLoader, say: Callable[[str], None], disk: Disk | None = None,
-        crew: Crew | None = None, versions: Mapping[str | None, str] | None = None,
+        cls, config: Config, metrics: Metrics, loader: FileLoader, say: Say, disk: Disk | None = None,
+        tracing: Tracing | None = None, crew: Crew | None = None, versions: Mapping[str | None, str] | None = None,
     ) -> House:
         """Open the log, load the policies, of these versions if given. Raises UsageError or LogError, and leaves nothing open."""
         crew = crew or Alone()
@@ -117,17 +124,45 @@ class House:
         ledger = Ledger(log, log.fingerprint_key, os.urandom, __version__)
         chat = Chat(config, ledger, metrics, upstreams, lambda: int(time.time()), time.monotonic)
         desk = Desk(config, policies, ledger, metrics, lambda: log.latched, lambda: sidecar.draining, PAGES, crew)
-        sidecar = Sidecar(config, chat, desk, metrics, upstreams, new_id, say)
-        return cls(config, log, metrics, policies, loader, upstreams, sidecar, crew, say)
+        tracing = tracing or NoTracing()
+        sidecar = Sidecar(config, chat, desk, metrics, upstreams, new_id, say, tracing, config.log_level == "debug")
+        house = cls(config, log, metrics, policies, loader, upstreams, sidecar, crew, say, tracing)
+        metrics.know("version", (__version__,))
+        metrics.only("build_info", ((__version__,),))
+        metrics.sample(house.sample)
+        return house
+
+    def sample(self) -> None:
+        """Set the gauges that stand elsewhere already."""
+        put = self.metrics.set
+        waiting, lost = self.loader.load
+        put("in_flight", self.sidecar.in_flight)
+        put("detector_queue", waiting)
+        put("detector_threads_lost", lost)
+        put("ready", self.sidecar.desk.readiness()[1])
+        put("policy_rejected", len(self.policies.faults))
+        put("log_failed", self.log.latched is not None)
+        put("log_queue", self.log.waiting)
+        unsigned = self.log.unsigned
+        put("log_unsigned_leaves", unsigned)
+        with contextlib.suppress(OSError):  # the folder is gone; the log says so itself
+            signed_at = (self.log.folder / "checkpoint").stat().st_mtime
+            # An idle log signs nothing: its age must not stand for that of another worker's log.
+            put("log_checkpoint_timestamp_seconds", signed_at if unsigned else time.time())
+            room = os.statvfs(self.log.folder)
+            put("log_disk_free_bytes", room.f_bavail * room.f_frsize)
+            put("log_disk_free_inodes", room.f_favail)
 
     def reload(self) -> None:
         """Read the policies again, in the background."""
         self._background(asyncio.create_task(self.crew.renew(self.policies, force=True)))
 
     def watch(self) -> None:
-        """Look for changed policy files, in the background."""
+        """Look for changed policy files, and after the log and the loop, in the background."""
         changed = partial(self.crew.renew, self.policies, force=False)
         self._background(asyncio.create_task(self.policies.watch(WATCH, changed)))
+        pulse = Pulse(lambda: self.log.latched, self.say, lambda late: self.metrics.observe("loop_lag_seconds", late))
+        self._background(asyncio.create_task(pulse.beat(WATCH)))
 
     async def serve(self, sockets: list[socket.socket], ready: Callable[[], None], ending: Ending | None = None) -> None:
         """Answer requests until told to stop."""
@@ -135,13 +170,10 @@ class House:
         # What stands now stays: without this, each full collection walks all of it and stops every stream for some 40 ms.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*COLLECT)
         # A detector's thread gives the interpreter back after this, so that no stream waits long for a long prompt.
         sys.setswitchinterval(SWITCH)
         await listen(self.sidecar, sockets, drain=self.config.drain, ready=ready, reload=self.reload, ending=ending)
-
-    @property
-    def exit_code(self) -> int:
-        return 74 if self.log.latched is not None else 0
 
     def _background(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
@@ -158,18 +190,25 @@ class House:
         try:
             await self.log.close()
         except LogError as error:
-            self.say(str(error))
+            self.say("log_failed", why=str(error))
+        await asyncio.to_thread(self.tracing.close)
+
+    def stopped(self) -> int:
+        """Say that all is closed; the exit code."""
+        self.say("stopped", in_flight=self.sidecar.in_flight)
+        return 74 if self.log.latched is not None else 0
 
 
-async def run(config: Config, say: Callable[[str], None], ready: Callable[[str], None]) -> int:
+async def run(
+    config: Config, metrics: Metrics, say: Say, ready: Callable[[str], None], tracing: Tracing | None = None
+) -> int:
     """Serve until told to stop; the exit code. `ready` is told the address once requests are answered."""
-    metrics = Metrics()
-    house = await House.open(config, metrics, FileLoader(config.cache, metrics), say)
+    house = await House.open(config, metrics, FileLoader(config.cache, metrics), say, tracing=tracing)
     try:
         sockets = listeners(config)
-        if (closed := closed_pages(config)) is not None:
-            say(closed)
+        if pages_off(config):
+            say("admin_off")
         await house.serve(sockets, lambda: ready(address(config, sockets)))
     finally:
         await house.close()
-    return house.exit_code
+    return house.stopped()

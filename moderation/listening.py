@@ -23,11 +23,9 @@ def address(config: Config, sockets: list[socket.socket]) -> str:
     return f"http://{host}:{sockets[0].getsockname()[1]}"
 
 
-def closed_pages(config: Config) -> str | None:
-    """What to tell the operator where nobody can see the pages for operators."""
-    if config.loopback or (config.admin_port is not None and config.admin_token is not None):
-        return None
-    return "/metrics and /docs are off: they need loopback, or --admin-port with MODERATION_ADMIN_TOKEN"
+def pages_off(config: Config) -> bool:
+    """Whether nobody can see the pages for operators."""
+    return not config.loopback and (config.admin_port is None or config.admin_token is None)
 
 
 def bind(host: str, ports: tuple[int, ...]) -> list[socket.socket]:

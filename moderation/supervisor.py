@@ -12,15 +12,18 @@ import pickle
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from moderation.channel import Channel
 from moderation.config import Config
-from moderation.listening import address, closed_pages, listeners
+from moderation.errors import LogError, ModerationError, UsageError
+from moderation.events import Say
+from moderation.listening import address, listeners, pages_off
 from moderation.metrics import Metrics, Snapshot
+from moderation.oplog import place_of
 
 Versions = Mapping[str, str]
 """The hash of the policy that decides, by file; "" is the default policy."""
@@ -37,6 +40,7 @@ _FRESH = 0.5
 """Seconds that workers have to tell what they counted; of one that is slower its last figures count."""
 _SLOWEST = 30.0
 """The longest wait before a worker that does not come up is started again, in seconds."""
+_ERRORS: Mapping[int, type[ModerationError]] = {UsageError.exit_code: UsageError, LogError.exit_code: LogError}
 
 
 @dataclass(slots=True, eq=False)
@@ -52,29 +56,34 @@ class Worker:
     """Set when it can be told something."""
     late: bool = False
     """The policies changed while it opened: it is to be started again with the new ones."""
+    why: str | None = None
+    """What it said was in its way."""
 
     def signal(self, number: int) -> None:
         with suppress(ProcessLookupError):
             self.process.send_signal(number)
 
 
-async def supervise(config: Config, say: Callable[[str], None], ready: Callable[[str], None]) -> int:
-    """Serve with several workers until told to stop; the exit code. `ready` is told the address once all answer requests."""
+async def supervise(config: Config, metrics: Metrics, say: Say, ready: Callable[[str], None]) -> int:
+    """Serve with several workers until told to stop; the exit code. `ready` is told the address once all answer requests.
+
+    Raises UsageError or LogError where they cannot start.
+    """
     sockets = listeners(config)
-    if (closed := closed_pages(config)) is not None:
-        say(closed)
+    if pages_off(config):
+        say("admin_off")
     where = address(config, sockets)
-    return await Supervisor(config, sockets, say, lambda: ready(where)).run()
+    return await Supervisor(config, metrics, sockets, say, lambda: ready(where)).run()
 
 
 class Supervisor:
     """All workers of one sidecar."""
 
     def __init__(
-        self, config: Config, sockets: list[socket.socket], say: Callable[[str], None], ready: Callable[[], None]
+        self, config: Config, metrics: Metrics, sockets: list[socket.socket], say: Say, ready: Callable[[], None]
     ) -> None:
-        self._config, self._sockets, self._say, self._say_ready = config, sockets, say, ready
-        self._code = 0
+        self._config, self._sockets, self._say, self._all_ready = config, sockets, say, ready
+        self._code, self._why = 0, ""
         self._workers: list[Worker] = []
         self._serving: list[Worker] = []
         self._versions: Versions | None = None
@@ -86,7 +95,7 @@ class Supervisor:
         """INVARIANT: held while a worker joins and while policies change, so all that serve decide by `_versions`."""
         self._reload, self._force = asyncio.Event(), False
         self._stop = asyncio.Event()
-        self._past = Metrics()
+        self._past = metrics
         """What the supervisor counts itself, and what workers that are gone had counted."""
         self._past.set("workers", config.workers, "configured")
 
@@ -95,12 +104,27 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self._renew, True)
-        chores = [asyncio.create_task(self._reloads()), asyncio.create_task(self._look())]
+        chores = [self._background(self._reloads()), self._background(self._look())]
         await asyncio.gather(*(self._keep(number) for number in range(1, self._config.workers + 1)))
         for chore in chores:
             chore.cancel()
         await asyncio.gather(*chores, return_exceptions=True)
+        if self._why:
+            raise _ERRORS.get(self._code, ModerationError)(self._why)
         return self._code
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Have something done; what goes wrong with it is told."""
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._heard)
+        return task
+
+    def _heard(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        if error is not None:
+            self._say("task_failed", kind=type(error).__name__, place=place_of(error))
 
     # ---- one worker ----------------------------------------------------------------------------------------------
 
@@ -114,7 +138,7 @@ class Supervisor:
                 continue
             if self._stop.is_set() or not self._complete:
                 if not self._stop.is_set():
-                    self._code = _exit_code(code)
+                    self._code, self._why = _exit_code(code), worker.why or f"worker {number} {_ended(code)}"
                     self.stop()
                 elif code != -signal.SIGTERM:  # that is how one ends that had only begun to start
                     self._code = self._code or _exit_code(code)
@@ -122,7 +146,8 @@ class Supervisor:
             self._past.add("worker_restarts")
             failures = 0 if served else failures + 1
             rest = min(_SLOWEST, 2.0 ** (failures - 1)) if failures else 0.0
-            self._say(f"worker {number} {_ended(code)}; it is started again" + (f" in {rest:g} s" if rest else ""))
+            how = _ended(code) + (f": {worker.why}" if worker.why else "")
+            self._say("worker_ended", worker=number, how=how, wait=rest)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), rest)
 
@@ -138,7 +163,7 @@ class Supervisor:
             )
         assert process.stdin is not None
         # The configuration goes over as it is, for its file may have changed since.
-        process.stdin.write(pickle.dumps((self._config, shared[0], shared[1:])))
+        process.stdin.write(pickle.dumps((self._config, number, shared[0], shared[1:])))
         process.stdin.close()
 
         async def answer(what: str, value: Any) -> object:
@@ -152,7 +177,7 @@ class Supervisor:
 
     async def _live(self, worker: Worker) -> tuple[bool, int]:
         """From the start of a worker to its end: whether it came to serve, and its return code."""
-        reading, joining = asyncio.create_task(worker.channel.run()), asyncio.create_task(self._join(worker))
+        reading, joining = self._background(worker.channel.run()), self._background(self._join(worker))
         code = await worker.process.wait()
         await asyncio.wait([reading], timeout=_BEAT)  # what it still told
         for task in (reading, joining):
@@ -187,7 +212,7 @@ class Supervisor:
                 self._renew(False)  # what the files hold may be newer, or broken
             if len(self._serving) == self._config.workers and not self._complete:
                 self._complete = True
-                self._say_ready()
+                self._all_ready()
 
     async def _look(self) -> None:
         """Kill a worker that gives no sign: it holds connections and answers none."""
@@ -196,8 +221,7 @@ class Supervisor:
             for worker in self._workers:
                 worker.silent += 1
                 if worker.silent == _SILENT:
-                    self._say(f"worker {worker.number} (process {worker.process.pid}) gives no sign of life and is killed")
-                    worker.signal(signal.SIGKILL)
+                    self._kill(worker, "gives no sign of life")
 
     # ---- what they do together -----------------------------------------------------------------------------------
 
@@ -208,6 +232,8 @@ class Supervisor:
                 worker.here.set()
             case "figures":
                 worker.figures = value
+            case "failed":
+                worker.why = value
             case "renew":
                 self._renew(value)
             case "others":
@@ -284,12 +310,15 @@ class Supervisor:
             if cut:
                 worker.channel.tell("cut")
             worker.signal(signal.SIGTERM)
-        asyncio.get_running_loop().call_later(seconds, self._kill)
+        asyncio.get_running_loop().call_later(seconds, self._end)
 
-    def _kill(self) -> None:
+    def _end(self) -> None:
         for worker in self._workers:
-            self._say(f"worker {worker.number} (process {worker.process.pid}) does not end and is killed")
-            worker.signal(signal.SIGKILL)
+            self._kill(worker, "does not end")
+
+    def _kill(self, worker: Worker, why: str) -> None:
+        self._say("worker_killed", worker=worker.number, process=worker.process.pid, why=why)
+        worker.signal(signal.SIGKILL)
 
 
 def _agreed(offers: Iterable[Mapping[str, str | None]]) -> dict[str, str]:

@@ -11,16 +11,20 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from moderation import process
 from moderation.channel import Channel
 from moderation.config import Config
 from moderation.errors import ModerationError, Refused
+from moderation.events import Say
 from moderation.flow.loading import FileLoader
 from moderation.flow.policies import Policies
 from moderation.house import House
 from moderation.metrics import Metrics, Snapshot
-from moderation.server import Ending, event_loop, stderr
+from moderation.oplog import place_of
+from moderation.server import Ending
 
 _BEAT = 1.0
 """Seconds between two signs of life."""
@@ -72,34 +76,34 @@ class Worker:
             case "counts":
                 self.counts = value
             case "figures":
-                self.channel.tell("figures", self.figures())  # in order with all other tellings, so that none is older
+                self.channel.tell("figures", self._metrics.snapshot())  # in order with all other tellings, so that none is older
                 return True
             case "cut":
                 if self.ending.cut is not None:
                     self.ending.cut()
         return None
 
-    def figures(self) -> Snapshot:
-        return self.opened.result().sidecar.desk.figures() if self.opened.done() else self._metrics.snapshot()
-
     async def beat(self) -> None:
         """Signs of life. They say what was counted, so that a worker that is killed leaves its figures."""
         while True:
-            self.channel.tell("figures", self.figures())
+            self.channel.tell("figures", self._metrics.snapshot())
             await self.channel.flush()
             await asyncio.sleep(_BEAT)
 
 
-async def work(config: Config, control: int, listeners: Sequence[int]) -> int:
-    """Serve until told to stop or left alone; the exit code. Raises UsageError or LogError."""
-    metrics, this = Metrics(), asyncio.current_task()
+async def work(config: Config, control: int, listeners: Sequence[int], metrics: Metrics, say: Say) -> int:
+    """Serve until told to stop or left alone; the exit code. What is in its way is told to the supervisor."""
+    this = asyncio.current_task()
     assert this is not None
     worker = Worker(config, metrics)
     channel = worker.channel = await Channel.over(socket.socket(fileno=control), worker.answer)
 
     def end(reading: asyncio.Task[None] | None = None) -> None:
-        if reading is not None and not reading.cancelled() and (error := reading.exception()) is not None:
-            stderr(f"internal error in the talk with the supervisor: {error!r}")
+        error = None if reading is None or reading.cancelled() else reading.exception()
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        if error is not None:
+            say("task_failed", kind=type(error).__name__, place=place_of(error))
         if worker.ending.drain is not None:
             worker.ending.drain()
         else:
@@ -110,14 +114,19 @@ async def work(config: Config, control: int, listeners: Sequence[int]) -> int:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end)
     channel.tell("here")
     try:
-        house = await House.open(config, metrics, FileLoader(config.cache, metrics), stderr, None, worker, await worker.versions)
+        versions = await worker.versions
+        loader = FileLoader(config.cache, metrics)
+        house = await House.open(config, metrics, loader, say, None, process.traces(say), worker, versions)
         worker.opened.set_result(house)
         try:
             await worker.may_serve.wait()
             await house.serve([socket.socket(fileno=one) for one in listeners], worker.serves.set, worker.ending)
         finally:
             await house.close()
-        return house.exit_code
+        return house.stopped()
+    except ModerationError as error:
+        channel.tell("failed", str(error))
+        return error.exit_code
     finally:
         reading.remove_done_callback(end)
         for task in (beating, reading):
@@ -135,17 +144,13 @@ def main() -> int:
     for number in (signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     try:
-        config, control, listeners = pickle.load(sys.stdin.buffer)
+        config, number, control, listeners = pickle.load(sys.stdin.buffer)
     except EOFError:
         return 2  # nobody said what to do
-    with asyncio.Runner(loop_factory=event_loop()) as runner:
-        try:
-            return runner.run(work(config, control, listeners))
-        except ModerationError as error:
-            stderr(f"moderation: {error}")
-            return error.exit_code
-        except asyncio.CancelledError:
-            return 0  # told to end before it served
+    try:
+        return process.run(config.log_level, partial(work, config, control, listeners), process.quick(), number)
+    except asyncio.CancelledError:
+        return 0  # told to end before it served
 
 
 if __name__ == "__main__":

@@ -308,7 +308,9 @@ def test_figures_are_summed_and_never_go_back(tmp_path: Path) -> None:
         kept.rename(kept.with_name("elsewhere"))
         policy.write_text(BROKEN)
         kill_one(process)
-        process.wait_for("ended with exit code 74; it is started again in 1 s", 60)
+        told = json.loads(process.wait_for('"wait":1.0', 60))
+        assert (told["event"], told["worker"]) == ("worker_ended", 1)
+        assert told["how"].startswith("ended with exit code 74: ")
         assert process.get("/readyz")[0] == 200
         kept.with_name("elsewhere").rename(kept)
         until(lambda: all_ready(process))

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
-import sys
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
+from moderation import __version__
 from moderation.cli.verb import Argument, Verb
 from moderation.config import Config, load
+from moderation.events import Say
 from moderation.settings import SETTINGS, Setting
 
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+if TYPE_CHECKING:
+    from moderation.metrics import Metrics
 
 
 def configuration(flags: Mapping[str, str | None]) -> Config:
@@ -23,28 +23,35 @@ def configuration(flags: Mapping[str, str | None]) -> Config:
 
 
 def serve(config: Config) -> int:
-    """Run the sidecar: in an event loop of its own, or in several workers under a supervisor."""
-    def ready(address: str) -> None:
-        upstream = ", ".join(dict.fromkeys(route.upstream for route in config.routes))
-        _say(f"moderation is ready on {address}/v1, in front of {upstream}")
+    """Run the sidecar: in this process, or in several workers under a supervisor. stderr holds the operational log alone.
 
-    if config.workers > 1:
-        from moderation.supervisor import supervise
+    A sidecar that does not start ends by an error for people; the lines before it are those of the log.
+    """
+    from moderation import process
 
-        return asyncio.run(supervise(config, _say, ready))
-    from moderation import house
-    from moderation.server import event_loop
+    several = config.workers > 1
 
-    with asyncio.Runner(loop_factory=event_loop()) as runner:
-        return runner.run(house.run(config, _say, ready))
+    async def work(metrics: Metrics, say: Say) -> int:
+        def ready(address: str) -> None:
+            upstream = ", ".join(dict.fromkeys(route.upstream for route in config.routes))
+            say("ready", address=f"{address}/v1", upstream=upstream, version=__version__)
+
+        for warning in config.warnings:
+            say("config_warning", what=warning)
+        if several:
+            from moderation.supervisor import supervise
+
+            return await supervise(config, metrics, say, ready)
+        from moderation import house
+
+        return await house.run(config, metrics, say, ready, process.traces(say))
+
+    return process.run(config.log_level, work, None if several else process.quick())
 
 
 def _serve(args: argparse.Namespace) -> int:
     flags = {setting.name: getattr(args, setting.name, None) for setting in SETTINGS if setting.flag}
-    config = configuration(flags)
-    for warning in config.warnings:
-        _say(f"warning: {warning}")
-    return serve(config)
+    return serve(configuration(flags))
 
 
 def _help(setting: Setting) -> str:
@@ -52,10 +59,10 @@ def _help(setting: Setting) -> str:
     return f"{setting.help} Default: {default}." if default else setting.help
 
 
-_FLAGS = tuple(
+FLAGS = tuple(
     Argument((setting.flag_name,), {"dest": setting.name, "metavar": "VALUE", "help": _help(setting)})
     for setting in SETTINGS
     if setting.flag_name
 )
 
-VERBS = (Verb(("serve",), "run the sidecar", _FLAGS, _serve),)
+VERBS = (Verb(("serve",), "run the sidecar", FLAGS, _serve),)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Protocol
 from moderation.audit import record
 from moderation.audit.bundle import Bundles
 from moderation.errors import LogError, UsageError
+from moderation.events import Say
 from moderation.flow.ledger import Log
 from moderation.flow.reading import Active
 from moderation.metrics import Metrics
@@ -83,20 +85,21 @@ class Policies:
     """All policies of one process, by file."""
 
     def __init__(
-        self, load: Loader, log: PolicyLog, bundles: Bundles, metrics: Metrics, engine: str, say: Callable[[str], None]
+        self, load: Loader, log: PolicyLog, bundles: Bundles, metrics: Metrics, engine: str, say: Say,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._load = load
         self._log = log
         self._bundles = bundles
         self._metrics = metrics
         self._engine = engine
-        self._say = say
+        self._say, self._now = say, now
         self._slots: dict[str | None, _Slot] = {}
         self._generation = 0
         self._turn = asyncio.Lock()
         self.changing: list[str] = []
         """Between `prepare` and `settled`: the old and the new versions, for another worker may decide by either."""
-        self._news: list[str] = []
+        self._news: list[Loaded] = []
         """To be said once it is true of all."""
 
     def active(self, path: str | None) -> Active:
@@ -122,8 +125,8 @@ class Policies:
             self._generation += 1
             loaded = await asyncio.to_thread(self._version, path, versions[path] if versions else None)
             await self._activate(path, loaded)
-            if versions is None:
-                self._tell(loaded.warnings, True)
+            for line in loaded.warnings if versions is None else ():
+                self._say("policy_warning", fault=line)
 
     def _version(self, path: str | None, version: str | None) -> Loaded:
         """The policy as its file has it; or of this version, as it was kept when it was activated, where the file has another."""
@@ -161,6 +164,7 @@ class Policies:
         self._metrics.know("hash", (ref.hash,))
         refs = [active.policy.ref for active in self.every.values()]
         self._metrics.only("policy_active", [(one.id, one.hash) for one in refs])
+        self._metrics.set("policy_activated_timestamp_seconds", self._now(), ref.id)
 
     async def reload(self, *, force: bool = False) -> None:
         """Take what has changed on disk; never raises for a broken file."""
@@ -207,19 +211,26 @@ class Policies:
     def settled(self) -> None:
         """All workers decide by the same versions."""
         self.changing = []
-        self._tell(self._news, True)
+        for loaded in self._news:
+            for line in loaded.warnings:
+                self._say("policy_warning", fault=line)
+            ref = loaded.active.policy.ref
+            self._say("policy_taken", policy=ref.id, version=ref.hash[:12])
         self._news = []
 
     async def _reject(self, slot: _Slot, fault: PolicyRejected, loud: bool) -> None:
         slot.rejected = None
         self._metrics.add("policy_reloads", "rejected")
         old = slot.loaded.hash
-        self._tell([*fault.lines, f"the policy stays at version {old[:12]}: the new file was not taken"], loud)
+        if loud:
+            for line in fault.lines:
+                self._say("policy_fault", fault=line)
+            self._say("policy_kept", version=old[:12], why="the new file was not taken")
         body = record.policy_reject(source=fault.digest, code=fault.code, where=fault.place, kept=old)
         try:
             await self._log.append_all((body,), strict=True)
         except LogError:
-            self._say("the rejection could not be recorded: the log cannot be written")
+            self._say("policy_unrecorded")
 
     async def _take(self, path: str | None, slot: _Slot, loaded: Loaded, loud: bool) -> None:
         """Activate a sound version, or let it wait until the log can record it."""
@@ -228,10 +239,9 @@ class Policies:
         except LogError as error:
             self._wait(path, slot, error, True)
         else:
-            ref = loaded.active.policy.ref
             self._metrics.add("policy_reloads", "ok")
             if loud:
-                self._news += [*loaded.warnings, f"the policy is now {ref.id} version {ref.hash[:12]}"]
+                self._news.append(loaded)
 
     def _wait(self, path: str | None, slot: _Slot, error: LogError | None, loud: bool) -> None:
         """Keep the old version in force: the log cannot record the new one, or another worker has not taken it."""
@@ -239,13 +249,9 @@ class Policies:
         fault = f"{path or 'default'}: the new version {why}"
         if slot.fault is None:
             self._metrics.add("policy_reloads", "rejected")
-        if slot.fault != fault:
-            self._tell([f"the policy stays at version {slot.loaded.hash[:12]}: {fault}"], loud)
+        if slot.fault != fault and loud:
+            self._say("policy_kept", version=slot.loaded.hash[:12], why=fault)
         slot.fault, slot.for_log = fault, error is not None
-
-    def _tell(self, lines: Iterable[str], loud: bool) -> None:
-        for line in lines if loud else ():
-            self._say(line)
 
     async def watch(self, every: float, changed: Callable[[], Awaitable[None]]) -> None:
         """Look for changed files for ever, and for a log that can record again what waits for it.

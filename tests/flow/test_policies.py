@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from moderation.errors import LogError, UsageError
 from moderation.flow.loading import FileLoader
 from moderation.flow.policies import Loaded, Policies
 from moderation.metrics import Metrics
+from moderation.oplog import OperationalLog
 from tests.test_metrics import samples
 
 POLICY = """\
@@ -66,7 +68,7 @@ class Room:
         self.said: list[str] = []
         self.loads = 0
         self._loader = FileLoader(1 << 20, self.metrics)
-        self.policies = Policies(self, self.log, Bundles(folder / "data"), self.metrics, "1", self.said.append)
+        self.policies = Policies(self, self.log, Bundles(folder / "data"), self.metrics, "1", OperationalLog(self.said.append))
 
     def write(self, name: str, word: str) -> str:
         path = self.folder / name
@@ -190,7 +192,7 @@ def test_a_change_waits_until_every_worker_takes_it(tmp_path: Path) -> None:
         assert room.policies.changing == sorted([old, str(new)])
         room.policies.settled()
         assert (room.policies.changing, room.policies.faults) == ([], {})
-        assert room.said == [f"the policy is now p version {str(new)[:12]}"]
+        assert [json.loads(line)["message"] for line in room.said] == [f"the policy is now p version {str(new)[:12]}"]
 
     asyncio.run(go())
 
