@@ -12,14 +12,14 @@ import pickle
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from moderation.channel import Channel
 from moderation.config import Config
-from moderation.errors import LogError, ModerationError, UsageError
+from moderation.errors import ModerationError
 from moderation.events import Say
 from moderation.listening import address, listeners, pages_off
 from moderation.metrics import Metrics, Snapshot
@@ -40,7 +40,7 @@ _FRESH = 0.5
 """Seconds that workers have to tell what they counted; of one that is slower its last figures count."""
 _SLOWEST = 30.0
 """The longest wait before a worker that does not come up is started again, in seconds."""
-_ERRORS: Mapping[int, type[ModerationError]] = {UsageError.exit_code: UsageError, LogError.exit_code: LogError}
+_COMMAND = (sys.executable, "-P", "-m", "moderation.worker")
 
 
 @dataclass(slots=True, eq=False)
@@ -67,7 +67,7 @@ class Worker:
 async def supervise(config: Config, metrics: Metrics, say: Say, ready: Callable[[str], None]) -> int:
     """Serve with several workers until told to stop; the exit code. `ready` is told the address once all answer requests.
 
-    Raises UsageError or LogError where they cannot start.
+    Raises ModerationError, with the exit code of the worker that could not start, where they cannot.
     """
     sockets = listeners(config)
     if pages_off(config):
@@ -80,10 +80,11 @@ class Supervisor:
     """All workers of one sidecar."""
 
     def __init__(
-        self, config: Config, metrics: Metrics, sockets: list[socket.socket], say: Say, ready: Callable[[], None]
+        self, config: Config, metrics: Metrics, sockets: list[socket.socket], say: Say, ready: Callable[[], None],
+        command: Sequence[str] = _COMMAND,
     ) -> None:
         self._config, self._sockets, self._say, self._all_ready = config, sockets, say, ready
-        self._code, self._why = 0, ""
+        self._command, self._code, self._why = command, 0, ""
         self._workers: list[Worker] = []
         self._serving: list[Worker] = []
         self._versions: Versions | None = None
@@ -110,7 +111,9 @@ class Supervisor:
             chore.cancel()
         await asyncio.gather(*chores, return_exceptions=True)
         if self._why:
-            raise _ERRORS.get(self._code, ModerationError)(self._why)
+            error = ModerationError(self._why)
+            error.exit_code = self._code
+            raise error
         return self._code
 
     def _background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -157,7 +160,7 @@ class Supervisor:
         with theirs:
             shared = [theirs.fileno(), *(one.fileno() for one in self._sockets)]
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "moderation.worker", stdin=asyncio.subprocess.PIPE, pass_fds=shared,
+                *self._command, stdin=asyncio.subprocess.PIPE, pass_fds=shared,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
                 process_group=0,  # Ctrl-C reaches the supervisor alone, which then drains the workers
             )

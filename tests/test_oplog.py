@@ -105,6 +105,15 @@ def test_the_level_says_from_where_on(level: str, least: int) -> None:
     assert [line["level"] for line in told(lines)] == counted
 
 
+def test_a_worker_says_which_it_is() -> None:
+    lines: list[str] = []
+    OperationalLog(lines.append, worker=2)("stopped", in_flight=0)
+    OperationalLog(lines.append, worker=2, plain=True, now=lambda: 1767225600)("stopped", in_flight=0)
+    assert {name: value for name, value in json.loads(lines[0]).items() if name != "time"} == {
+        "level": "info", "event": "stopped", "worker": 2, "message": "stopped", "in_flight": 0}
+    assert lines[1] == "00:00:00 info worker 2: stopped"
+
+
 def test_a_terminal_gets_words() -> None:
     lines: list[str] = []
     say = OperationalLog(lines.append, plain=True, now=lambda: 1767225600)

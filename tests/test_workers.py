@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,12 @@ from moderation.audit.merkle import Tree
 from moderation.audit.note import parse_verifier
 from moderation.audit.qseg import NO_PREV, ordered, read
 from moderation.audit.verify import verify
-from moderation.supervisor import _agreed
-from tests.fakes import FakeUpstream, Pause, Script, Step, json_script, sse, stream_script
+from moderation.cli.serve import configuration
+from moderation.errors import ModerationError
+from moderation.metrics import Metrics
+from moderation.oplog import OperationalLog
+from moderation.supervisor import Supervisor, _agreed
+from tests.fakes import FakeUpstream, Pause, Script, json_script, sse, stream_script
 from tests.kitchen import POLICY, answer, chunk
 from tests.test_server import ROOT, Process, ask, read_all, served
 
@@ -83,12 +88,12 @@ def logs(data: Path) -> list[str]:
 
 
 @contextmanager
-def two(*flags: str, data: Path, policy: Path = POLICY, script: Script | None = None) -> Iterator[Process]:
+def two(*flags: str, data: Path, policy: Path = POLICY, script: list[Script] | None = None) -> Iterator[Process]:
     """Two workers before an upstream that runs in a thread of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    upstream = FakeUpstream(script or json_script(answer("Fine.")))
+    upstream = FakeUpstream(*(script or [json_script(answer("Fine."))]))
     asyncio.run_coroutine_threadsafe(upstream.__aenter__(), loop).result(10)
     try:
         with served("--workers", "2", *flags, data=data, policy=policy, upstream=upstream.base) as process:
@@ -109,6 +114,51 @@ def two(*flags: str, data: Path, policy: Path = POLICY, script: Script | None = 
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
+
+
+@dataclass(frozen=True)
+class Live:
+    """Two workers that serve, and their policy as Kubernetes mounts a ConfigMap: the file is a link through a link to a folder."""
+
+    process: Process
+    folder: Path
+
+    def swap(self, text: str) -> None:
+        """The file stays as it is, the folder that it leads through is another."""
+        fresh = self.folder / f"..{len(list(self.folder.iterdir()))}"
+        fresh.mkdir()
+        (fresh / "policy.yaml").write_text(text)
+        os.utime(fresh / "policy.yaml", (1, 1))
+        (self.folder / "..tmp").symlink_to(fresh.name)
+        (self.folder / "..tmp").rename(self.folder / "..data")
+
+    def change(self, text: str, event: str) -> dict[str, Any]:
+        """Have them see another policy; what is said of that."""
+        said = len(self.process.said)
+        self.swap(text)
+        until(lambda: any(f'"event":"{event}"' in line for line in self.process.said[said:]))
+        return next(line for line in map(json.loads, self.process.said[said:]) if line["event"] == event)
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    folder = tmp_path_factory.mktemp("live")
+    etc, data = folder / "etc", folder / "data"
+    etc.mkdir()
+    (etc / "policy.yaml").symlink_to("..data/policy.yaml")
+    Live.swap(Live(None, etc), TEXT)  # type: ignore[arg-type]
+    with two("--allowed-hosts", "localhost, 127.0.0.1, ours", data=data, policy=etc / "policy.yaml") as process:
+        told = [json.loads(line) for line in process.said]
+        assert [(line["event"], line.get("worker")) for line in told] == [("ready", None)]
+        yield Live(process, etc)
+        assert process.end() == 0
+        told = [json.loads(line) for line in process.said]
+        assert [line["event"] for line in told].count("ready") == 1
+        assert sorted(line["worker"] for line in told if line["event"] == "stopped") == [1, 2]
+    assert logs(data) == ["log-0", "log-1"]
+    assert verify(data).exit_code == 0
+    decided = [[leaf["policy"]["hash"] for leaf in leaves(data, log) if leaf["kind"] == "policy_activate"] for log in logs(data)]
+    assert decided[0][-1] == decided[1][-1]
 
 
 def kill_one(process: Process) -> float:
@@ -179,68 +229,133 @@ def active(process: Process) -> str:
     return str(policy["active"][0]["hash"])
 
 
-def test_a_policy_is_broken_and_mended_under_load_and_a_worker_killed(tmp_path: Path) -> None:
-    policy = tmp_path / "policy.yaml"
-    policy.write_text(TEXT)
-    data = tmp_path / "data"
-    with two(data=data, policy=policy) as process:
-        assert [line for line in process.said if "ready" in line] == process.said
-        old = active(process)
-        load, watch = Load(process.port), Watch(process)
-        load.more()
-        policy.write_text(BROKEN)
-        process.wait_for("QP001", 60)
-        load.more()
-        killed = kill_one(process)
-        process.wait_for("was ended by SIGKILL; it is started again", 60)
-        until(lambda: all_ready(process))
-        assert {active(process) for _ in range(20)} == {old}  # the file is broken still
-        load.more()
-        policy.write_text(MENDED)
-        process.wait_for("the policy is now flow", 60)
-        load.more()
-        (new,) = {active(process) for _ in range(20)}
-        assert new != old
-        claims = watch.stop()
-        failed = load.stop()
-        assert all(began <= killed for began, ended in failed), (killed, failed)
-        assert len(failed) <= 4  # at most what each thread had asked the killed worker
-        # No worker claims one version alone after another claimed the other one alone.
-        alone = [claim for claim, changing in claims if not changing]
-        assert alone == [old] * alone.count(old) + [new] * alone.count(new)
-        assert {one for _, changing in claims for one in changing} <= {old, new}
-        said = [line for line in process.said if "QP001" in line or "the policy is now" in line]
-        assert sum("the policy is now" in line for line in said) == 1
-        assert process.end() == 0
-    assert logs(data) == ["log-0", "log-1"]
-    assert verify(data).exit_code == 0
-    for log in logs(data):
-        hashes = [leaf["policy"]["hash"] for leaf in leaves(data, log) if leaf["kind"] == "policy_activate"]
+def test_a_policy_is_broken_and_mended_under_load_and_a_worker_killed(live: Live) -> None:
+    process = live.process
+    old, before = active(process), len(process.said)
+    load, watch = Load(process.port), Watch(process)
+    load.more()
+    fault = live.change(BROKEN, "policy_fault")
+    assert fault["message"].split(" ")[1:3] == ["error", "QP001"]
+    load.more()
+    killed = kill_one(process)
+    process.wait_for("was ended by SIGKILL; it is started again", 60)
+    until(lambda: all_ready(process))
+    assert {active(process) for _ in range(20)} == {old}  # the file is broken still
+    load.more()
+    assert live.change(MENDED, "policy_taken")["policy"] == "flow"
+    load.more()
+    (new,) = {active(process) for _ in range(20)}
+    assert new != old
+    claims = watch.stop()
+    failed = load.stop()
+    assert all(began <= killed for began, ended in failed), (killed, failed)
+    assert len(failed) <= 4  # at most what each thread had asked the killed worker
+    # No worker claims one version alone after another claimed the other one alone.
+    alone = [claim for claim, changing in claims if not changing]
+    assert alone == [old] * alone.count(old) + [new] * alone.count(new)
+    assert {one for _, changing in claims for one in changing} <= {old, new}
+    told = [json.loads(line) for line in process.said[before:]]
+    assert [line["event"] for line in told].count("policy_taken") == 1
+    assert {line["worker"] for line in told if line["event"] == "request"} == {1, 2}
+    for log in logs(live.folder.parent / "data"):
+        written = leaves(live.folder.parent / "data", log)
+        hashes = [leaf["policy"]["hash"] for leaf in written if leaf["kind"] == "policy_activate"]
         assert hashes[-1] == new
         assert old in hashes
-        assert any(leaf["kind"] == "policy_reject" for leaf in leaves(data, log))
+        assert any(leaf["kind"] == "policy_reject" for leaf in written)
+    assert live.change(TEXT, "policy_taken")["version"] == old[:12]
 
 
-STEPS: list[Step] = [*sse(chunk({"content": "One. "}), done=False), Pause(1.0), *sse(chunk({"content": "Two. "}), chunk({}, "stop"))]
+def test_a_swapped_link_and_sighup_reach_all(live: Live) -> None:
+    process = live.process
+    old = active(process)
+    live.change(MENDED, "policy_taken")
+    (new,) = {active(process) for _ in range(20)}
+    assert new != old
+    before = {state["generation"] for state in generations(process)}
+    process.child.send_signal(signal.SIGHUP)
+    until(lambda: {state["generation"] for state in generations(process)}.isdisjoint(before))
+    assert {active(process) for _ in range(20)} == {new}
+    live.change(TEXT, "policy_taken")
+
+
+def generations(process: Process) -> list[dict[str, Any]]:
+    answers: list[Any] = [process.get("/readyz")[1]["policy"] for _ in range(20)]
+    return [answer["active"][0] for answer in answers]
+
+
+def test_the_configuration_reaches_all(live: Live) -> None:
+    def status(host: str) -> int:
+        link = http.client.HTTPConnection("127.0.0.1", live.process.port, timeout=10)
+        link.request("GET", "/metrics", headers={"Host": host})
+        reply = link.getresponse()
+        link.close()
+        return reply.status
+
+    assert {status("ours") for _ in range(10)} == {200}
+    assert {status("theirs.example") for _ in range(10)} == {421}
+
+
+ANSWERED = 'moderation_requests_total{outcome="answered",route="default"}'
+
+
+def test_figures_are_summed_and_never_go_back(live: Live) -> None:
+    process = live.process
+    before = counts(process).get(ANSWERED, 0)
+    for _ in range(12):
+        read_all(ask(process.port, stream=False))
+    assert [counts(process)[ANSWERED] for _ in range(6)] == [before + 12] * 6
+    second = workers(process)[1]
+    time.sleep(1.1)  # what a worker counted in its last second may be missing
+    kill_one(process)
+    assert counts(process)["moderation_ready"] == 1
+    until(lambda: all_ready(process))
+    assert [counts(process)[ANSWERED] for _ in range(6)] == [before + 12] * 6
+    read_all(ask(process.port, stream=False))
+    now = counts(process)
+    assert now[ANSWERED] == before + 13
+    assert now["moderation_worker_restarts_total"] >= 1
+    assert now['moderation_log_leaves_total{leaf="log_open"}'] >= 2
+    assert (now["moderation_in_flight"], now['moderation_workers{state="answered"}']) == (0, 2)
+    assert now["process_resident_memory_bytes"] > 2 * 40e6
+    assert (now["moderation_ready"], now['moderation_build_info{version="0.1.0"}']) == (1, 1)
+    assert now["moderation_log_disk_free_bytes"] > 0
+    # One that hangs takes part with its last figures, and keeps nobody waiting.
+    os.kill(second, signal.SIGSTOP)
+    try:
+        now = counts(process)
+    finally:
+        os.kill(second, signal.SIGCONT)
+    assert (now[ANSWERED], now['moderation_workers{state="answered"}']) == (before + 13, 1)
+
+
+FINISHES = stream_script(*sse(chunk({"content": "One. "}), done=False), Pause(0.5), *sse(chunk({"content": "Two. "}), chunk({}, "stop")))
+ENDLESS = stream_script(*sse(chunk({"content": "One. "}), done=False), Pause(60))
 
 
 def test_whatever_ends_it_streams_finish_and_the_next_start_takes_up_the_same_logs(tmp_path: Path) -> None:
-    """The supervisor is killed, and its workers drain and end; then each process gets a SIGTERM, as systemd sends it."""
+    """The supervisor is killed, and its workers drain and end. Then each process gets a SIGTERM, as systemd sends it, which lets
+    streams finish, and the supervisor a second one, which waits for nothing."""
     data = tmp_path / "data"
     for life in ("killed", "told"):
-        with two(data=data, script=stream_script(*STEPS)) as process:
+        with two(data=data, script=[*[FINISHES] * 6, ENDLESS]) as process:
             pids = workers(process)
             links = [ask(process.port, stream=True) for _ in range(6)]
             firsts = [link.recv(65536) for link in links]
             if life == "killed":
                 process.end(signal.SIGKILL)
             else:
+                others = [ask(process.port, stream=True) for _ in range(4)]
+                starts = [link.recv(65536) for link in others]
                 for pid in (*pids, process.child.pid):
                     os.kill(pid, signal.SIGTERM)
             bodies = [first + read_all(link) for first, link in zip(firsts, links, strict=True)]
             assert all(b"Two. " in body and b"[DONE]" in body for body in bodies)
             if life == "told":
-                assert process.end(signal.SIGCONT) == 0
+                began = time.monotonic()
+                assert process.end() == 0
+                assert time.monotonic() - began < 20
+                assert all(b"[DONE]" not in start + read_all(link) for start, link in zip(starts, others, strict=True))
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", process.port)).close()
         assert logs(data) == ["log-0", "log-1"]
@@ -249,105 +364,91 @@ def test_whatever_ends_it_streams_finish_and_the_next_start_takes_up_the_same_lo
         if life == "killed":
             torn = data / "log-1" / "seg-0.qseg"
             torn.write_bytes(torn.read_bytes() + b"\x00\x00\x01\x00half a frame")
-    recovered = {log: [leaf["kind"] for leaf in leaves(data, log)].count("recovery") for log in logs(data)}
-    assert recovered == {"log-0": 0, "log-1": 1}
+    written = {log: leaves(data, log) for log in logs(data)}
+    assert {log: [leaf["kind"] for leaf in some].count("recovery") for log, some in written.items()} == {"log-0": 0, "log-1": 1}
+    ends = [leaf["outcome"] for some in written.values() for leaf in some if leaf["kind"] == "close"]
+    assert ends.count("interrupted") == 4
 
 
-def test_a_swapped_link_and_signals_reach_all(tmp_path: Path) -> None:
-    """The link as Kubernetes swaps a mounted ConfigMap: the file's own stays, the folder that it leads through is another."""
-    folder, data = tmp_path / "etc", tmp_path / "data"
-    for name, text in (("..1", TEXT), ("..2", MENDED)):
-        (folder / name).mkdir(parents=True)
-        (folder / name / "policy.yaml").write_text(text)
-        os.utime(folder / name / "policy.yaml", (1, 1))
-    (folder / "..data").symlink_to("..1")
-    (folder / "policy.yaml").symlink_to("..data/policy.yaml")
-    endless = stream_script(STEPS[0], Pause(30))
-    with two("--drain", "25s", data=data, policy=folder / "policy.yaml", script=endless) as process:
-        old = active(process)
-        (folder / "..tmp").symlink_to("..2")
-        (folder / "..tmp").rename(folder / "..data")
-        process.wait_for("the policy is now flow", 60)
-        (new,) = {active(process) for _ in range(20)}
-        assert new != old
-        before = {state["generation"] for state in generations(process)}
-        process.child.send_signal(signal.SIGHUP)
-        until(lambda: {state["generation"] for state in generations(process)}.isdisjoint(before))
-        assert {active(process) for _ in range(20)} == {new}
-        links = [ask(process.port, stream=True) for _ in range(4)]
-        firsts = [link.recv(65536) for link in links]
-        process.child.send_signal(signal.SIGTERM)
-        time.sleep(0.5)
-        began = time.monotonic()
-        assert process.end() == 0  # the second one waits for nothing
-        assert time.monotonic() - began < 20
-        assert all(b"[DONE]" not in first + read_all(link) for first, link in zip(firsts, links, strict=True))
-    assert verify(data).exit_code == 0
-    written = [leaf for log in logs(data) for leaf in leaves(data, log)]
-    assert [leaf["policy"]["hash"] for leaf in written if leaf["kind"] == "policy_activate"] == [old, new] * 2
-    assert [leaf["outcome"] for leaf in written if leaf["kind"] == "close"] == ["interrupted"] * 4
+def test_what_cannot_start_ends_with_its_own_error(tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_text("format: 2\n")
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "MODERATION_WORKERS": "2"}
+    command = [sys.executable, "-m", "moderation", "serve", "--upstream", "http://127.0.0.1:9/v1", "--port", "0",
+               "--policy", "broken.yaml", "--data", "d"]
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("moderation: broken.yaml:1:1")
+    assert len([line for line in done.stderr.split("\n") if line.startswith("moderation: ")]) == 1
+    assert "Traceback" not in done.stderr
 
 
-def generations(process: Process) -> list[dict[str, Any]]:
-    answers: list[Any] = [process.get("/readyz")[1]["policy"] for _ in range(20)]
-    return [answer["active"][0] for answer in answers]
-
-
-ANSWERED = 'moderation_requests_total{outcome="answered",route="default"}'
-
-
-def test_figures_are_summed_and_never_go_back(tmp_path: Path) -> None:
-    policy, kept = tmp_path / "policy.yaml", tmp_path / "data" / "policies"
-    policy.write_text(TEXT)
-    with two(data=tmp_path / "data", policy=policy) as process:
-        for _ in range(12):
-            read_all(ask(process.port, stream=False))
-        assert [counts(process)[ANSWERED] for _ in range(6)] == [12] * 6
-        second = workers(process)[1]
-        # Its policy is gone and it cannot come up: the other serves on, and it is tried again and again.
-        kept.rename(kept.with_name("elsewhere"))
-        policy.write_text(BROKEN)
-        kill_one(process)
-        told = json.loads(process.wait_for('"wait":1.0', 60))
-        assert (told["event"], told["worker"]) == ("worker_ended", 1)
-        assert told["how"].startswith("ended with exit code 74: ")
-        assert process.get("/readyz")[0] == 200
-        kept.with_name("elsewhere").rename(kept)
-        until(lambda: all_ready(process))
-        assert [counts(process)[ANSWERED] for _ in range(6)] == [12] * 6
-        read_all(ask(process.port, stream=False))
-        now = counts(process)
-        assert now[ANSWERED] == 13
-        assert now["moderation_worker_restarts_total"] >= 2
-        assert now['moderation_log_leaves_total{leaf="log_open"}'] >= 3
-        assert (now["moderation_in_flight"], now['moderation_workers{state="answered"}']) == (0, 2)
-        # One that hangs takes part with its last figures, and keeps nobody waiting.
-        os.kill(second, signal.SIGSTOP)
-        try:
-            now = counts(process)
-        finally:
-            os.kill(second, signal.SIGCONT)
-        assert (now[ANSWERED], now['moderation_workers{state="answered"}']) == (13, 1)
-        assert process.end() == 0
-
-
-FAULTS = [
-    ("a broken policy", ["--policy", "broken.yaml", "--data", "d"], 2, "broken.yaml:1:1"),
-    ("a data folder that is a file", ["--data", "broken.yaml"], 74, "broken.yaml"),
+WORKER = """\
+import asyncio, os, pickle, signal, socket, sys
+from moderation.channel import Channel
+config, number, control, listeners = pickle.load(sys.stdin.buffer)
+async def main():
+    async def answer(what, value):
+        return {"": "v"} if what == "open" else True
+    channel = await Channel.over(socket.socket(fileno=control), answer)
+    reading = asyncio.create_task(channel.run())
+    channel.tell("here")
+    DO
+asyncio.run(main())
+"""
+ENDS = [
+    ("it says why", 'channel.tell("failed", "data: it is a file"); sys.exit(74)', 74, "data: it is a file"),
+    ("it says nothing", "os.kill(os.getpid(), signal.SIGKILL)", 137, "was ended by SIGKILL"),
 ]
 
 
-@pytest.mark.parametrize(("note", "flags", "code", "told"), FAULTS, ids=[fault[0] for fault in FAULTS])
-def test_what_cannot_start_ends_with_its_own_error(tmp_path: Path, note: str, flags: list[str], code: int, told: str) -> None:
-    (tmp_path / "broken.yaml").write_text("format: 2\n")
-    environ = {**os.environ, "PYTHONPATH": str(ROOT), "MODERATION_WORKERS": "2"}
-    command = [sys.executable, "-m", "moderation", "serve", "--upstream", "http://127.0.0.1:9/v1", "--port", "0", *flags]
-    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == code, done.stderr
-    assert done.stderr.startswith("moderation: ")
-    assert told in done.stderr.split("\n")[0]
-    assert len([line for line in done.stderr.split("\n") if line.startswith("moderation: ")]) == 1
-    assert "Traceback" not in done.stderr
+def oversee(work: str, upto: str) -> tuple[list[dict[str, Any]], int, ModerationError | None]:
+    """A supervisor over processes that only do this, until it has said this; what it said, its code, and the error."""
+    lines: list[str] = []
+    over = asyncio.Event()
+
+    def write(line: str) -> None:
+        lines.append(line)
+        if f'"event":"{upto}"' in line:
+            over.set()
+
+    async def go() -> int:
+        config = configuration({"upstream": "http://127.0.0.1:9/v1", "port": "0", "workers": "2", "drain": "0"})
+        say = OperationalLog(write)
+        command = [sys.executable, "-c", WORKER.replace("DO", work)]
+        supervisor = Supervisor(config, Metrics(), [], say, lambda: say("ready", address="", upstream="", version=""), command)
+        running = asyncio.create_task(supervisor.run())
+        ending = asyncio.create_task(over.wait())
+        await asyncio.wait((running, ending), return_when=asyncio.FIRST_COMPLETED, timeout=60)
+        ending.cancel()
+        if not running.done():
+            supervisor.stop()
+        return await running
+
+    raised = None
+    try:
+        code = asyncio.run(go())
+    except ModerationError as error:
+        code, raised = error.exit_code, error
+    return [json.loads(line) for line in lines], code, raised
+
+
+@pytest.mark.parametrize(("note", "work", "code", "told"), ENDS, ids=[one[0] for one in ENDS])
+def test_a_worker_that_cannot_start_ends_all(note: str, work: str, code: int, told: str) -> None:
+    said, ended, error = oversee(work, "nothing")
+    assert (said, ended) == ([], code)
+    assert told in str(error)
+
+
+def test_a_worker_that_ends_later_is_told_with_its_reason() -> None:
+    later = """await asyncio.sleep(1)
+    if number == 1:
+        channel.tell("failed", "the disk")
+        sys.exit(74)
+    await reading"""
+    said, _, error = oversee(later, "worker_ended")
+    assert error is None
+    assert said[0]["event"] == "ready"
+    assert said[1]["message"] == "worker 1 ended with exit code 74: the disk; it is started again in 0 s"
 
 
 def test_a_port_in_use_is_told(tmp_path: Path) -> None:

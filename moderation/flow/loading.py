@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -81,7 +82,8 @@ class FileLoader:
         self._tested = tested
         self._cache = Cache(cache, count=lambda result, times: metrics.add("cache", result, amount=times))
         self._metrics = metrics
-        self._runners: list[Runner] = []
+        self._runners: list[weakref.ref[Runner]] = []
+        """Of the policies that decide, and of those that requests still keep."""
 
     def __call__(self, path: str | None, generation: int) -> Loaded:
         """Raises PolicyRejected with every fault."""
@@ -113,7 +115,8 @@ class FileLoader:
         workers = Workers(waited=lambda seconds: self._metrics.observe("detector_wait_seconds", seconds))
         timeouts = {name: spec.timeout_ms / 1000 for name, spec in policy.detectors.items()}
         runner = Runner(detectors, timeouts, inline=inline(detectors), cache=self._cache, observe=self._observe, workers=workers)
-        self._runners.append(runner)
+        weakref.finalize(runner, workers.leave).atexit = False
+        self._runners = [*(one for one in self._runners if one() is not None), weakref.ref(runner)]
         return runner
 
     def _observe(self, detector: str, seconds: float, cause: Cause | None) -> None:
@@ -124,12 +127,13 @@ class FileLoader:
     @property
     def load(self) -> tuple[int, int]:
         """Pieces of work that wait for threads of detectors, and threads that hang."""
-        loads = [runner.load for runner in self._runners]
+        loads = [runner.load for one in self._runners if (runner := one()) is not None]
         return sum(waiting for waiting, _ in loads), sum(lost for _, lost in loads)
 
     def close(self) -> None:
-        for runner in self._runners:
-            runner.close()
+        for one in self._runners:
+            if (runner := one()) is not None:
+                runner.close()
 
 
 def _failing(policy: Policy, detectors: Mapping[str, Detector], file: str) -> list[Fault]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -123,6 +124,31 @@ def test_a_busy_machine_fails_no_test(file: Path) -> None:
     finally:
         loader.close()
     assert 'detector_seconds_count{' not in metrics.text().decode()
+
+
+def test_a_policy_that_nobody_keeps_leaves_no_threads(file: Path) -> None:
+    """A request keeps its policy with the threads of its detectors; after the last one they leave."""
+    loader = FileLoader(1 << 20, Metrics(), lambda policy: {name: Slow(one, threading.Event()) for name, one in build(policy).items()},
+                        tested=False)
+
+    def threads() -> set[threading.Thread]:
+        return {one for one in threading.enumerate() if one.name == "detector"}
+
+    before = threads()
+    old = loader(str(file), 1).active
+    asyncio.run(old.runner.examine(["hello"], frozenset({"mail", "terms"}), "t", 1000))
+    new = loader(str(file), 2).active
+    asyncio.run(new.runner.examine(["other"], frozenset({"mail", "terms"}), "t", 1000))
+    olds = threads() - before
+    assert len(olds) == 4
+    del old
+    gc.collect()
+    for one in olds:
+        one.join(0.1)
+    assert len(threads() - before) == 2
+    assert loader.load == (0, 0)
+    loader.close()
+    assert threads() <= before
 
 
 @pytest.mark.parametrize("broken", ["gone", "a folder"])

@@ -100,12 +100,16 @@ class Workers:
 
         The others are: a thread that is inside a library's C++ as the interpreter ends takes the process down with it.
         """
-        with self._lock:
-            self._closed = True
-            self._lock.notify_all()
+        self.leave()
         end = time.monotonic() + _GOODBYE
         for thread in self._all:
             thread.join(max(0.0, end - time.monotonic()))
+
+    def leave(self) -> None:
+        """Let the threads go, and wait for none."""
+        with self._lock:
+            self._closed = True
+            self._lock.notify_all()
 
     def _submit(self, job: _Job[object]) -> None:
         with self._lock:
@@ -173,6 +177,7 @@ class Workers:
                     return
                 job.state = _State.DONE
             _deliver(job, result)
+            del job, result  # whoever waits keeps nothing of what is done
 
 
 def _deliver(job: _Job[object], result: object) -> None:
