@@ -388,7 +388,7 @@ from moderation.channel import Channel
 config, number, control, listeners = pickle.load(sys.stdin.buffer)
 async def main():
     async def answer(what, value):
-        return {"": "v"} if what == "open" else True
+        return {"": "v"} if what in ("open", "prepare", "settle") else True
     channel = await Channel.over(socket.socket(fileno=control), answer)
     reading = asyncio.create_task(channel.run())
     channel.tell("here")
