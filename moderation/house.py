@@ -142,7 +142,7 @@ class House:
 async def run(config: Config, say: Callable[[str], None], ready: Callable[[str], None]) -> int:
     """Serve until told to stop; the exit code. `ready` is told the address once requests are answered."""
     metrics = Metrics()
-    house = await House.open(config, metrics, FileLoader(config.cache, metrics), say)
+    house = await House.open(config, metrics, FileLoader(config.cache, metrics, say=say), say)
     try:
         ports = config.ports if config.admin_port is None else (*config.ports, config.admin_port)
         try:

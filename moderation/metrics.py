@@ -78,6 +78,9 @@ METRICS: tuple[Metric, ...] = (
     Metric("degraded", Kind.COUNTER, "Decisions that leaned on a detector that gave no answer.", ("phase",)),
     Metric("detector_seconds", Kind.HISTOGRAM, "Time of one call of a detector.", ("detector",), _QUICK),
     Metric("detector_unknown", Kind.COUNTER, "Texts that a detector gave no answer for.", ("detector", "cause")),
+    Metric("detector_breaker", Kind.GAUGE, "Whether a detector is asked: 0 yes (closed), 1 no (open), 2 it is being tried again "
+           "(half-open).", ("detector",)),
+    Metric("detector_breaker_trips", Kind.COUNTER, "How often a detector was found dead, and no longer asked.", ("detector",)),
     Metric("cache", Kind.COUNTER, "Segments looked up in the cache of judged segments.", ("result",)),
     Metric("added_seconds", Kind.HISTOGRAM, "Time from the end of a request's body to its forwarding: reading, judging, logging.",
            (), _QUICK),

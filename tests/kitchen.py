@@ -67,7 +67,7 @@ class Kitchen:
         if self._policy is not None:
             flags["policy"] = str(self._policy)
         config = configuration(flags)
-        loader = FileLoader(config.cache, self.metrics, self._make, tested=self._make is build)
+        loader = FileLoader(config.cache, self.metrics, self._make, tested=self._make is build, say=self.said.append)
         self.house = await House.open(config, self.metrics, loader, self.said.append, self._disk)
         self._prepare(self.house)
         listener = socket.socket()
