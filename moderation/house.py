@@ -97,11 +97,11 @@ class House:
         log = await asyncio.to_thread(
             lambda: Log.open(
                 data, keys=keys, origin=config.origin, version=__version__, disk=disk, observe=batch,
-                count=lambda kind, leaves: metrics.add("log_leaves", kind, amount=leaves),
+                count=lambda kind, leaves: metrics.add("log_leaves", kind, amount=leaves), say=say,
             )
         )
         try:
-            policies = Policies(loader, log, Bundles(data), metrics, __version__, say)
+            policies = Policies(loader, log, Bundles(data, disk), metrics, __version__, say)
             await policies.start([route.policy or config.policy for route in config.routes])
         except BaseException:
             await log.close()

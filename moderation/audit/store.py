@@ -8,6 +8,7 @@ in it. Knows nothing of what decisions mean.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import time
@@ -41,13 +42,13 @@ class Log:
 
     def __init__(
         self, opened: Opened, disk: Disk, clock: Clock, limits: Limits, observe: Callable[[int, float], None],
-        count: Callable[[str, int], None],
+        count: Callable[[str, int], None], say: Callable[[str], None],
     ) -> None:
         self.folder, self.fingerprint_key = opened.folder, opened.fingerprint_key
         self.latched: LogError | None = None
         self._lock_fd, self._writer, self._pairs = opened.lock, opened.writer, Pairs()
         self._disk, self._clock, self._limits = disk, clock, limits
-        self._observe, self._count = observe, count
+        self._observe, self._count, self._say = observe, count, say
         self._queue: deque[Waiting] = deque()
         self._wake = threading.Condition()
         # Guards the writer and what is known of open requests. INVARIANT: not held during an fdatasync that requests wait for,
@@ -72,16 +73,17 @@ class Log:
         cls, data: Path, *, keys: Path | None = None, origin: str | None = None, log_index: int | None = None, version: str = "",
         clock: Clock | None = None, disk: Disk | None = None, limits: Limits | None = None,
         observe: Callable[[int, float], None] = lambda leaves, seconds: None,
-        count: Callable[[str, int], None] = lambda kind, leaves: None,
+        count: Callable[[str, int], None] = lambda kind, leaves: None, say: Callable[[str], None] = lambda line: None,
     ) -> Log:
         """Take the first free log folder of `data` (or the one asked for), bring it in order, and write its `log_open`.
 
         Blocks on the disk. `observe` hears of each batch: leaves, seconds of its fdatasync. `count` hears of all leaves that are
-        durable: kind, how many. Both are called in the log's thread.
+        durable: kind, how many. Both are called in the log's thread. `say` hears, in any thread, when nothing can be recorded any
+        more and what to do, and when it can again.
         """
         clock, disk, limits = clock or SystemClock(), disk or Disk(), limits or Limits()
         opened = open_folder(data, keys or data / "keys", origin, log_index, version, clock, disk, limits)
-        return cls(opened, disk, clock, limits, observe, count)
+        return cls(opened, disk, clock, limits, observe, count, say)
 
     @property
     def size(self) -> int:
@@ -120,7 +122,8 @@ class Log:
             self._wake.notify()
         await asyncio.to_thread(self._thread.join)
         self._writer.release()
-        self._disk.close(self._lock_fd)
+        with contextlib.suppress(OSError):  # the lock is gone all the same, and all that counts was synced before
+            self._disk.close(self._lock_fd)
         if self.latched is not None:
             raise LogError(f"{self.folder}: closed without a last checkpoint: {self.latched}")
 
@@ -193,6 +196,7 @@ class Log:
                 self.latched = LogError(f"{self.folder}: {text}; decisions cannot be recorded. Check the disk: the log "
                                         f"tries to go on in a new file every {self._limits.reopen_every:g} s")
                 self._cause = text
+                self._say(str(self.latched))
                 self._failed_at, self._rewound = time.monotonic(), False
                 with self._wake:
                     self._wake.notify()  # the thread may be asleep for good, and has to reopen
@@ -307,6 +311,8 @@ class Log:
             if not self._rewound:
                 self._rewind()
             try:
+                if self._disk.room(self.folder) < self._limits.room:
+                    return  # a gap leaf would just fit, and the next decision would not: one gap, and not one a second
                 self._writer.reopen()
                 self._declare()
                 self._writer.checkpoint()
@@ -315,8 +321,10 @@ class Log:
             self._dirty_at = None
             self._unsynced.clear()
             with self._wake:
-                if not self._lost:
-                    self.latched = None
+                if self._lost:
+                    return
+                self.latched = None
+            self._say(f"{self.folder}: decisions are recorded again; a gap leaf says what is missing")
 
     def _declare(self) -> None:
         """Write down how many leaves are missing, and close the requests whose `close` is among them."""

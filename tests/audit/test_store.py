@@ -215,16 +215,23 @@ def test_a_failed_fdatasync_is_not_tried_again(tmp_path: Path) -> None:
                 raise OSError(errno.EIO, "EIO")
             super().fdatasync(fd)
 
+        def fsync(self, fd: int) -> None:
+            calls.append(os.fstat(fd).st_ino)
+            super().fsync(fd)
+
     async def run() -> None:
         disk = OnceBad()
         log = Log.open(tmp_path, disk=disk, limits=QUICK)
-        old = (tmp_path / "log-0" / "seg-0.qseg").stat().st_ino
+        held = os.open(tmp_path / "log-0" / "seg-0.qseg", os.O_RDONLY)  # so that no other file gets its number
+        old = os.fstat(held).st_ino
         disk.armed = True
         with pytest.raises(LogError):
             await log.append(opened(ulid(1)), strict=True)
         calls.clear()
         await until(lambda: log.latched is None)
+        assert calls
         assert old not in calls
+        os.close(held)
         await log.close()
 
     asyncio.run(run())
@@ -234,7 +241,7 @@ def test_a_failed_fdatasync_is_not_tried_again(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "log-0").glob("*.qseg")) == ["seg-0.qseg", "seg-1.qseg"]
 
 
-@pytest.mark.parametrize("call", ["replace .qseg", "truncate", "write", "fdatasync", "replace checkpoint", "open_append"])
+@pytest.mark.parametrize("call", ["replace .qseg", "write", "fdatasync", "replace checkpoint", "open_append"])
 def test_going_on_may_fail_many_times(tmp_path: Path, call: str) -> None:
     state = ["well"]
 
