@@ -9,12 +9,14 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from moderation import __version__
 from moderation.audit.bundle import Bundles
 from moderation.audit.disk import Disk
-from moderation.audit.store import Log
+from moderation.audit.store import Log, SystemClock
+from moderation.audit.writer import Clock
 from moderation.config import Config
 from moderation.desk import Desk
 from moderation.errors import LogError, UsageError
@@ -53,9 +55,9 @@ class Upstreams:
             await upstream.close()
 
 
-def new_id() -> str:
-    """A request id: the time and 80 random bits."""
-    return ulid(time.time_ns() // 1_000_000, os.urandom(10))
+def new_id(clock: Clock) -> str:
+    """A request id: the time and 80 random bits. A clock that says a time before 1970 is told as 1970."""
+    return ulid(max(0, clock.wall() // 1000), os.urandom(10))
 
 
 def check(config: Config) -> None:
@@ -82,10 +84,12 @@ class House:
 
     @classmethod
     async def open(
-        cls, config: Config, metrics: Metrics, loader: FileLoader, say: Callable[[str], None], disk: Disk | None = None
+        cls, config: Config, metrics: Metrics, loader: FileLoader, say: Callable[[str], None], disk: Disk | None = None,
+        clock: Clock | None = None,
     ) -> House:
         """Open the log, load the policies. Raises UsageError or LogError, and leaves nothing open then."""
         check(config)
+        clock = clock or SystemClock()
         metrics.know("route", (route.name for route in config.routes))
         data = Path(config.data)
         keys = Path(config.keys) if config.keys else None
@@ -96,7 +100,7 @@ class House:
 
         log = await asyncio.to_thread(
             lambda: Log.open(
-                data, keys=keys, origin=config.origin, version=__version__, disk=disk, observe=batch,
+                data, keys=keys, origin=config.origin, version=__version__, disk=disk, clock=clock, observe=batch,
                 count=lambda kind, leaves: metrics.add("log_leaves", kind, amount=leaves), say=say,
             )
         )
@@ -108,9 +112,9 @@ class House:
             raise
         upstreams = Upstreams(config)
         ledger = Ledger(log, log.fingerprint_key, os.urandom, __version__)
-        chat = Chat(config, ledger, metrics, upstreams, lambda: int(time.time()), time.monotonic)
+        chat = Chat(config, ledger, metrics, upstreams, lambda: clock.wall() // 1_000_000, time.monotonic)
         desk = Desk(config, policies, ledger, metrics, lambda: log.latched, lambda: sidecar.draining, PAGES)
-        sidecar = Sidecar(config, chat, desk, metrics, upstreams, new_id, say)
+        sidecar = Sidecar(config, chat, desk, metrics, upstreams, partial(new_id, clock), say)
         return cls(config, log, metrics, policies, loader, upstreams, sidecar, say)
 
     def reload(self) -> None:

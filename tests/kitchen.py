@@ -18,6 +18,7 @@ from moderation.audit.index import Index, Query, Row
 from moderation.audit.replay import Replayed, replay
 from moderation.audit.verify import verify
 from moderation.audit.verify_report import Report
+from moderation.audit.writer import Clock
 from moderation.cli.serve import configuration
 from moderation.detect.api import Detector
 from moderation.detect.build import build
@@ -44,6 +45,7 @@ class Kitchen:
         origin: bool = False,
         log: Callable[[House], None] = lambda house: None,
         disk: Disk | None = None,
+        clock: Clock | None = None,
         check: bool = True,
         **settings: str,
     ) -> None:
@@ -55,7 +57,7 @@ class Kitchen:
         self._origin = origin
         self._settings = settings
         self._prepare = log
-        self._disk = disk
+        self._disk, self._clock = disk, clock
         self._check = check
         """Whether the log must be whole at the end, and every decision in it be decided alike again."""
         self.metrics = Metrics()
@@ -68,7 +70,7 @@ class Kitchen:
             flags["policy"] = str(self._policy)
         config = configuration(flags)
         loader = FileLoader(config.cache, self.metrics, self._make, tested=self._make is build, say=self.said.append)
-        self.house = await House.open(config, self.metrics, loader, self.said.append, self._disk)
+        self.house = await House.open(config, self.metrics, loader, self.said.append, self._disk, self._clock)
         self._prepare(self.house)
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
