@@ -1,4 +1,4 @@
-"""Every file of a small log, cut at every byte and with every bit flipped: the verdict is exact, and no command falls over.
+"""Every file of a small log, cut at every byte and with bits flipped: the verdict is exact, and no command falls over.
 
 P3 and P4 on a whole data folder, whose checkpoint covers everything.
 """
@@ -71,13 +71,16 @@ def test_cut_at_every_byte(data: Path, name: str) -> None:
             assert command("audit", "show", ulid(1), "--data", str(data)) in (0, 1, 2)
 
 
-@pytest.mark.parametrize("name", [QSEG, NOTE, KEY, KEPT])
-def test_every_bit(data: Path, name: str) -> None:
-    """All bits of the small files. Of the log file one bit of each second byte here; all of them, without a folder, in test_qseg."""
+BITS = [(QSEG, 4, 1), (NOTE, 1, 2), (KEY, 1, 8), (KEPT, 1, 8)]
+"""Of each so-manieth byte so many bits. All bits of a log file are flipped in test_qseg, without a folder."""
+
+
+@pytest.mark.parametrize(("name", "step", "bits"), BITS, ids=[bits[0] for bits in BITS])
+def test_flipped_bits(data: Path, name: str, step: int, bits: int) -> None:
     path = data / name
     whole = path.read_bytes()
-    for at in range(0, len(whole), 2 if name == QSEG else 1):
-        for bit in (at // 2 * 5 % 8,) if name == QSEG else range(8):
+    for at in range(0, len(whole), step):
+        for bit in {(at // step * 5 + more) % 8 for more in range(bits)}:
             path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
             code = verify(data).exit_code
             # A last commit whose length is altered is like one that was torn off: then leaves are missing that a checkpoint covers.

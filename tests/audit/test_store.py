@@ -273,6 +273,37 @@ def test_going_on_may_fail_many_times(tmp_path: Path, call: str) -> None:
     assert verify(tmp_path).exit_code == 0
 
 
+def test_a_log_goes_on_once_there_is_room_for_more_than_the_gap(tmp_path: Path) -> None:
+    """Where a gap leaf would just fit, the next decision would fail, and so on: one gap, and not one a second."""
+    class Tight(Disk):
+        full, asked = False, 0
+
+        def write(self, fd: int, data: bytes) -> None:
+            if self.full:
+                self.full = False  # what was to be written has freed its place again
+                raise OSError(errno.ENOSPC, "no space")
+            super().write(fd, data)
+
+        def room(self, folder: Path) -> int:
+            self.asked += 1
+            return 4096 if self.asked < 10 else 1 << 30
+
+    async def run() -> None:
+        disk = Tight()
+        log = Log.open(tmp_path, disk=disk, limits=QUICK)
+        disk.full = True
+        for number in range(3):
+            with pytest.raises(LogError, match="cannot be recorded"):
+                await log.append(opened(ulid(number)), strict=True)
+        await until(lambda: disk.asked >= 5)
+        assert log.latched is not None
+        await until(lambda: log.latched is None)
+        await log.close()
+
+    asyncio.run(run())
+    assert [(leaf["kind"], leaf.get("lost")) for leaf in check(tmp_path / "log-0")] == [("log_open", None), ("gap", 3)]
+
+
 def test_going_on_may_fail_in_turn(tmp_path: Path) -> None:
     """Each step of going on fails once more, also in the new file that has no leaf yet."""
     script = ["write", "write", "open_append", "fdatasync", "replace .qseg", "open_append", "write", "replace checkpoint"]
