@@ -201,9 +201,9 @@ async def outage(tmp_path: Path, data: Path, trouble: Outage, words: str) -> Non
             assert (status, state["log"]["status"]) == (503, "failed")
             assert words in state["log"]["error"]
             assert (await get(process, "/healthz"))[0] == 200
-            assert sum(words in line for line in process.said) == 1
             assert await failed(process.port) == 1
             await asyncio.sleep(1.5)  # it tries to go on, in vain
+            assert sum('"log_failed"' in line and words in line for line in process.said) == 1
             assert (await get(process, "/readyz"))[0] == 503
             query = [sys.executable, "-m", "moderation", "audit", "query", "--data", str(data), "--json"]
             if not isinstance(trouble, Moved):
@@ -217,7 +217,7 @@ async def outage(tmp_path: Path, data: Path, trouble: Outage, words: str) -> Non
 
             await until(ready)
             assert await failed(process.port) == 0
-            assert sum("recorded again" in line for line in process.said) == 1
+            await asyncio.to_thread(process.wait_for, '"log_recovered"')
             for path in ("/v1", "/quick/v1"):
                 reply = await chat(process.port, path=path)
                 assert reply.status == 200

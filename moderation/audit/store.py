@@ -42,13 +42,13 @@ class Log:
 
     def __init__(
         self, opened: Opened, disk: Disk, clock: Clock, limits: Limits, observe: Callable[[int, float], None],
-        count: Callable[[str, int], None], say: Callable[[str], None],
+        count: Callable[[str, int], None],
     ) -> None:
         self.folder, self.fingerprint_key = opened.folder, opened.fingerprint_key
         self.latched: LogError | None = None
         self._lock_fd, self._writer, self._pairs = opened.lock, opened.writer, Pairs()
         self._disk, self._clock, self._limits = disk, clock, limits
-        self._observe, self._count, self._say = observe, count, say
+        self._observe, self._count = observe, count
         self._queue: deque[Waiting] = deque()
         self._wake = threading.Condition()
         # Guards the writer and what is known of open requests. INVARIANT: not held during an fdatasync that requests wait for,
@@ -73,22 +73,31 @@ class Log:
         cls, data: Path, *, keys: Path | None = None, origin: str | None = None, log_index: int | None = None, version: str = "",
         clock: Clock | None = None, disk: Disk | None = None, limits: Limits | None = None,
         observe: Callable[[int, float], None] = lambda leaves, seconds: None,
-        count: Callable[[str, int], None] = lambda kind, leaves: None, say: Callable[[str], None] = lambda line: None,
+        count: Callable[[str, int], None] = lambda kind, leaves: None,
     ) -> Log:
         """Take the first free log folder of `data` (or the one asked for), bring it in order, and write its `log_open`.
 
         Blocks on the disk. `observe` hears of each batch: leaves, seconds of its fdatasync. `count` hears of all leaves that are
-        durable: kind, how many. Both are called in the log's thread. `say` hears, in any thread, when nothing can be recorded any
-        more and what to do, and when it can again.
+        durable: kind, how many. Both are called in the log's thread.
         """
         clock, disk, limits = clock or SystemClock(), disk or Disk(), limits or Limits()
         opened = open_folder(data, keys or data / "keys", origin, log_index, version, clock, disk, limits)
-        return cls(opened, disk, clock, limits, observe, count, say)
+        return cls(opened, disk, clock, limits, observe, count)
 
     @property
     def size(self) -> int:
         """Leaves written so far."""
         return self._writer.size
+
+    @property
+    def waiting(self) -> int:
+        """Appends that wait for the disk."""
+        return len(self._queue)
+
+    @property
+    def unsigned(self) -> int:
+        """Leaves on disk that no checkpoint covers yet."""
+        return self._writer.unsigned
 
     async def append(self, body: Mapping[str, Value], *, strict: bool) -> int:
         """Record one leaf; gives its index. Raises LogError when that is not possible, CanonError for a body that is no leaf."""
@@ -196,7 +205,6 @@ class Log:
                 self.latched = LogError(f"{self.folder}: {text}; decisions cannot be recorded. Check the disk: the log "
                                         f"tries to go on in a new file every {self._limits.reopen_every:g} s")
                 self._cause = text
-                self._say(str(self.latched))
                 self._failed_at, self._rewound = time.monotonic(), False
                 with self._wake:
                     self._wake.notify()  # the thread may be asleep for good, and has to reopen
@@ -321,10 +329,8 @@ class Log:
             self._dirty_at = None
             self._unsynced.clear()
             with self._wake:
-                if self._lost:
-                    return
-                self.latched = None
-            self._say(f"{self.folder}: decisions are recorded again; a gap leaf says what is missing")
+                if not self._lost:
+                    self.latched = None
 
     def _declare(self) -> None:
         """Write down how many leaves are missing, and close the requests whose `close` is among them."""

@@ -16,6 +16,8 @@ from moderation.detect.build import build, inline, vocabulary
 from moderation.detect.run import Runner
 from moderation.detect.run.breaker import State
 from moderation.detect.run.cache import Cache
+from moderation.detect.run.workers import Workers
+from moderation.events import Say, Value
 from moderation.flow.policies import Loaded, PolicyRejected
 from moderation.flow.reading import Active
 from moderation.flow.trial import trial
@@ -26,6 +28,10 @@ from moderation.policy.faults import Fault, Faults, Grade, Place, shown
 from moderation.policy.model import Policy
 from moderation.text import Phase
 from moderation.verdict import Cause
+
+
+def silent(event: str, request_id: str | None = None, /, **fields: Value) -> None:
+    """Tells nobody, where nobody serves."""
 
 
 def default_policy() -> Path:
@@ -68,13 +74,13 @@ class FileLoader:
 
     def __init__(
         self, cache: int, metrics: Metrics, make: Callable[[Policy], Mapping[str, Detector]] = build, *, tested: bool = True,
-        say: Callable[[str], None] = lambda line: None,
+        say: Say = silent,
     ) -> None:
         """`cache`: bytes; `make` builds a policy's detectors; `tested`: a policy of which a test fails is not taken."""
         self._say = say
         self._make = make
         self._tested = tested
-        self._cache = Cache(cache, count=lambda result: metrics.add("cache", result))
+        self._cache = Cache(cache, count=lambda result, times: metrics.add("cache", result, amount=times))
         self._metrics = metrics
         self._runners: list[Runner] = []
         self._newest: dict[str | None, Runner] = {}
@@ -98,6 +104,7 @@ class FileLoader:
 
     def _runner(self, path: str | None, policy: Policy, detectors: Mapping[str, Detector]) -> Runner:
         """The detectors of a policy, ready to run."""
+        workers = Workers(waited=lambda seconds: self._metrics.observe("detector_wait_seconds", seconds))
         timeouts = {name: spec.timeout_ms / 1000 for name, spec in policy.detectors.items()}
         dead: set[str] = set()
 
@@ -106,7 +113,7 @@ class FileLoader:
                 self._changed(detector, state, dead)
 
         categories = {name: frozenset(spec.categories) for name, spec in policy.detectors.items()}
-        runner = Runner(detectors, timeouts, inline=inline(detectors), cache=self._cache, observe=self._observe,
+        runner = Runner(detectors, timeouts, inline=inline(detectors), cache=self._cache, observe=self._observe, workers=workers,
                         categories=categories, tell=tell)
         self._runners.append(runner)
         self._newest[path] = runner
@@ -118,18 +125,23 @@ class FileLoader:
             self._metrics.add("detector_unknown", detector, cause.value)
 
     def _changed(self, detector: str, state: State, dead: set[str]) -> None:
-        """A breaker has changed. `dead` are the detectors of its runner that stderr was told of."""
+        """A breaker has changed. `dead` are the detectors of its runner that the operator was told of."""
         states = {runner.state(detector) for runner in self._newest.values() if runner.has(detector)}
         worst = next(one for one in (State.OPEN, State.HALF_OPEN, State.CLOSED) if one in states)
         self._metrics.set("detector_breaker", worst, detector)
         if state is State.OPEN and detector not in dead:
             dead.add(detector)
             self._metrics.add("detector_breaker_trips", detector)
-            self._say(f"the detector {detector} gives no answer, and is not asked until it does: what it would judge is Unknown "
-                      "(unavailable), and its rules do what on_failure says")
+            self._say("detector_dead", detector=detector)
         elif state is State.CLOSED:
             dead.discard(detector)
-            self._say(f"the detector {detector} answers again")
+            self._say("detector_back", detector=detector)
+
+    @property
+    def load(self) -> tuple[int, int]:
+        """Pieces of work that wait for threads of detectors, and threads that hang."""
+        loads = [runner.load for runner in self._runners]
+        return sum(waiting for waiting, _ in loads), sum(lost for _, lost in loads)
 
     def close(self) -> None:
         for runner in self._runners:

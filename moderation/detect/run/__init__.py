@@ -20,7 +20,7 @@ from moderation.detect.prefilter import Prefilter
 from moderation.detect.run.breaker import Breaker, State
 from moderation.detect.run.cache import FINDING, WINDOW, Cache
 from moderation.detect.run.guard import Answer, by_pieces, detected, quiet, scan, scan_once, whole
-from moderation.detect.run.trials import Trials
+from moderation.detect.run.trials import Trials, cause_of
 from moderation.detect.run.workers import Beat, Hung, Overloaded, Workers
 from moderation.normalise import Normalised, normalise
 from moderation.sentence import windows
@@ -117,6 +117,11 @@ class Runner:
     def has(self, detector: str) -> bool:
         return detector in self._locals or detector in self._windowed
 
+    @property
+    def load(self) -> tuple[int, int]:
+        """Pieces of work that wait for a thread, and threads that hang."""
+        return self._workers.waiting, self._workers.lost
+
     def behind(self, detector: str) -> int:
         """How far a local detector looks back."""
         return self._locals[detector].behind
@@ -200,6 +205,7 @@ class Runner:
                 examined[text] = kept
             else:
                 missing[text] = fingerprint
+        self._cache.count(len(examined), len(missing))
         if missing:
             ready: dict[str, _Text] = {}
             for number, (text, fingerprint) in enumerate(missing.items(), 1):
@@ -258,7 +264,7 @@ class Runner:
         begun = time.perf_counter()
         known = self._categories.get(name)
         answers: dict[str, tuple[Answer, ...]] = {text: (whole(local, one.plain, known),) for text, one in ready.items()}
-        cause = _cause([answer for one in answers.values() for answer in one])
+        cause = cause_of([answer for one in answers.values() for answer in one])
         self._observe(name, time.perf_counter() - begun, cause)
         return answers
 
@@ -280,6 +286,7 @@ class Runner:
             if isinstance(kept, tuple):
                 known[key] = kept
         missing = [key for key in jobs if key not in known]
+        self._cache.count(len(known), len(missing))
         if missing:
             batch = [jobs[key] for key in missing]
             found = await self._run(name, partial(self._judge, name, batch))
@@ -324,7 +331,7 @@ class Runner:
         except Overloaded:
             # Others' work or others' hung threads: that tells nothing of this detector.
             return self._unknown(name, Cause.UNAVAILABLE, time.perf_counter() - begun)
-        self._observe(name, time.perf_counter() - begun, _cause(result))
+        self._observe(name, time.perf_counter() - begun, cause_of(result))
         self._trials.heard(name, result)
         return result
 
@@ -391,9 +398,3 @@ def _order(finding: Finding) -> tuple[int, int, str, str, str]:
     span = finding.span
     place = (span.end, span.start) if span is not None else (-1, -1)
     return (*place, finding.detector, finding.entity or "", finding.name)
-
-
-def _cause(result: object) -> Cause | None:
-    """Why there is no answer, or none for some of the texts."""
-    answers = result if isinstance(result, (list, tuple)) else [result]
-    return next((answer.cause for answer in answers if isinstance(answer, Unknown)), None)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 
 from moderation.detect.run.breaker import FAILURES, Breaker, State
-from moderation.verdict import Unknown
+from moderation.verdict import Cause, Unknown
 
 
 class Trials:
@@ -62,3 +62,9 @@ def is_failure(result: object) -> bool:
     """Whether no text of a call was answered, for causes that speak against the detector."""
     answers = result if isinstance(result, (list, tuple)) else [result]
     return all(isinstance(answer, Unknown) and answer.cause in FAILURES for answer in answers)
+
+
+def cause_of(result: object) -> Cause | None:
+    """Why there is no answer, or none for some of the texts."""
+    answers = result if isinstance(result, (list, tuple)) else [result]
+    return next((answer.cause for answer in answers if isinstance(answer, Unknown)), None)

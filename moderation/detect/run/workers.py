@@ -15,7 +15,7 @@ import time
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import partial
 from typing import Generic, TypeVar
@@ -57,13 +57,18 @@ class _Job(Generic[T]):
     state: _State = _State.WAITING
     alive_at: float = 0.0
     """When its thread last gave a sign of life (monotonic seconds)."""
+    asked_at: float = field(default_factory=time.monotonic)
 
 
 class Workers:
     """A few threads. Started when first needed."""
 
-    def __init__(self, threads: int = 2, most_lost: int = 32, most_waiting: int = 1024, most_lost_each: int = 8) -> None:
-        self._threads = threads
+    def __init__(
+        self, threads: int = 2, most_lost: int = 32, most_waiting: int = 1024, most_lost_each: int = 8,
+        waited: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
+        """`waited` is told, in a thread, how many seconds each job waited for one."""
+        self._threads, self._waited = threads, waited
         self._most_lost = most_lost
         self._most_lost_each = most_lost_each
         self._most_waiting = most_waiting
@@ -74,6 +79,11 @@ class Workers:
         self._closed = False
         self._all: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         self._lost: Counter[str] = Counter()
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait for a thread."""
+        return len(self._waiting)
 
     @property
     def lost(self) -> int:
@@ -161,6 +171,7 @@ class Workers:
                 job = self._waiting.popleft()
                 job.alive_at = time.monotonic()
                 job.state = _State.RUNNING
+            self._waited(job.alive_at - job.asked_at)
             result: object = None
             left = False
             try:
