@@ -46,7 +46,7 @@ def shown(seen: Seen) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("name", PLANS)
-@pytest.mark.parametrize("text", ["n\\n1234\\", "a\\u00312345", "\\\\u0031 12", "a 1234 b", "1234", "12345 67", "x1234stop!9", "key 1234.", "bad. 1234"])
+@pytest.mark.parametrize("text", ["n\\n1234\\", "a\\u00312345", "a\U000e0031\U000e0032\U000e0033\U000e0034b12", "%31%3234 &#49;", "\\\\u0031 12", "a 1234 b", "1234", "12345 67", "x1234stop!9", "key 1234.", "bad. 1234"])
 def test_every_cut_gives_the_same(name: str, text: str) -> None:
     plan = PLANS[name]
     whole = shown(play(plan, deltas(ANSWER, [text])))
@@ -54,7 +54,8 @@ def test_every_cut_gives_the_same(name: str, text: str) -> None:
         assert shown(play(plan, deltas(ANSWER, cut))) == whole, cut
 
 
-ALPHABET = st.sampled_from(["\\", "\\n", "\\u0031", "u00", "31", "1", "2", "12", "1234", " ", "a", "key", "st", "stop!", "bad", ". ", "。", "\n", "é\u200b", "４", "x" * 40])
+HIDDEN = ["\U000e0031", "\U000e0031\U000e0032", "\U000e0121\U000e0122\U000e0123\U000e0124", "\U000e0073\U000e0074", "\ufe0f"]
+ALPHABET = st.sampled_from(["\\", "\\n", "\\u0031", "%3", "%31", "&#4", "9;", *HIDDEN, "u00", "31", "1", "2", "12", "1234", " ", "a", "key", "st", "stop!", "bad", ". ", "。", "\n", "é\u200b", "４", "x" * 40])
 LONG = st.lists(ALPHABET, min_size=1, max_size=60).map("".join)
 
 

@@ -20,7 +20,7 @@ from moderation.detect.prefilter import Prefilter
 from moderation.detect.run.cache import FINDING, WINDOW, Cache
 from moderation.detect.run.guard import Answer, by_pieces, detected, quiet, scan, scan_once, whole
 from moderation.detect.run.workers import Beat, Overloaded, Workers
-from moderation.normalise import Normalised, normalise
+from moderation.normalise import Normalised, readings
 from moderation.sentence import windows
 from moderation.text import Span
 from moderation.verdict import Cause, Finding, Unknown
@@ -61,7 +61,8 @@ class Examined:
 @dataclass(frozen=True, slots=True)
 class _Text:
     text: str
-    plain: Normalised
+    views: tuple[Normalised, ...]
+    """What local detectors read: the text as it shows, and what it hides."""
     windows: tuple[Span, ...]
     tenant: str
     fingerprint: bytes
@@ -211,7 +212,7 @@ class Runner:
         silent: dict[str, Examined] = {}
         if here:
             prefilter = self._prefilters.get(here) or self._prefilter(here)
-            loud = {text: one for text, one in ready.items() if quiet(prefilter, one.plain.text, 0, True) is None}
+            loud = {text: one for text, one in ready.items() if _loud(prefilter, one.views)}
             if len(prefilter.covers) == len(names):
                 silent = {text: Examined.nothing(one.windows) for text, one in ready.items() if text not in loud}
                 if not loud:
@@ -230,14 +231,14 @@ class Runner:
     # ---- one detector, many texts --------------------------------------------------------------------------------
 
     def _ready(self, text: str, tenant: str, window: int, fingerprint: bytes) -> _Text:
-        return _Text(text, normalise(text), windows(text, window), tenant, fingerprint)
+        return _Text(text, readings(text), windows(text, window), tenant, fingerprint)
 
     def _here(self, name: str, ready: Mapping[str, _Text]) -> dict[str, tuple[Answer, ...]]:
         if not ready:
             return {}
         local = self._locals[name]
         begun = time.perf_counter()
-        answers: dict[str, tuple[Answer, ...]] = {text: (whole(local, one.plain),) for text, one in ready.items()}
+        answers: dict[str, tuple[Answer, ...]] = {text: (whole(local, one.views),) for text, one in ready.items()}
         cause = _cause([answer for one in answers.values() for answer in one])
         self._observe(name, time.perf_counter() - begun, cause)
         return answers
@@ -246,7 +247,7 @@ class Runner:
         if (local := self._locals.get(name)) is not None:
             version = local.version
             pieces: dict[str, tuple[bytes, ...]] = {text: (one.fingerprint,) for text, one in ready.items()}
-            jobs: dict[bytes, Normalised | str] = {one.fingerprint: one.plain for one in ready.values()}
+            jobs: dict[bytes, tuple[Normalised, ...] | str] = {one.fingerprint: one.views for one in ready.values()}
         elif (windowed := self._windowed.get(name)) is not None:
             version = windowed.version
             pieces, jobs = self._pieces(ready)
@@ -271,10 +272,12 @@ class Runner:
                     self._cache.put(key, version, answer, FINDING * len(answer))
         return {text: tuple(known[key] for key in keys) for text, keys in pieces.items()}
 
-    def _pieces(self, ready: Mapping[str, _Text]) -> tuple[dict[str, tuple[bytes, ...]], dict[bytes, Normalised | str]]:
+    def _pieces(
+        self, ready: Mapping[str, _Text]
+    ) -> tuple[dict[str, tuple[bytes, ...]], dict[bytes, tuple[Normalised, ...] | str]]:
         """The windows of all texts, each once, and the keys of each text's windows."""
         pieces: dict[str, tuple[bytes, ...]] = {}
-        jobs: dict[bytes, Normalised | str] = {}
+        jobs: dict[bytes, tuple[Normalised, ...] | str] = {}
         for text, one in ready.items():
             keys: list[bytes] = []
             for span in one.windows:
@@ -285,10 +288,10 @@ class Runner:
             pieces[text] = tuple(keys)
         return pieces, jobs
 
-    def _judge(self, name: str, batch: Sequence[Normalised | str], beat: Beat) -> Sequence[Answer] | Unknown:
+    def _judge(self, name: str, batch: Sequence[tuple[Normalised, ...] | str], beat: Beat) -> Sequence[Answer] | Unknown:
         """In a thread: a detector's answers, checked; raises nothing but GivenUp."""
         if (local := self._locals.get(name)) is not None:
-            return [by_pieces(local, one, beat) for one in batch if isinstance(one, Normalised)]
+            return [by_pieces(local, one, beat) for one in batch if not isinstance(one, str)]
         return detected(self._windowed[name], [one for one in batch if isinstance(one, str)])
 
     async def _run(self, name: str, work: Callable[[Beat], T | Unknown]) -> T | Unknown:
@@ -305,6 +308,11 @@ class Runner:
     def _unknown(self, name: str, cause: Cause, seconds: float) -> Unknown:
         self._observe(name, seconds, cause)
         return Unknown(name, cause)
+
+
+def _loud(prefilter: Prefilter, views: Sequence[Normalised]) -> bool:
+    """Whether anything could be found in a whole text."""
+    return any([quiet(prefilter, one.text, 0, True) is None for one in views])  # noqa: C419 - a generator takes longer
 
 
 def _together(results: Sequence[Scan | Unknown]) -> int | Sequence[Scan | Unknown]:
