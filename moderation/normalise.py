@@ -1,8 +1,8 @@
 """One spelling for what looks alike, so that detectors need to know only one, with a way back to the original offsets.
 
 The map is context-free: each code point becomes zero or more code points whatever its neighbours are, and so does each
-escape (escapes.py). So a text can be normalised piece by piece (normalise(a + b) is normalise(a) followed by normalise(b)) where no
-escape is cut in two, and a stream looks no farther ahead than `begun` says. Case is kept. Knows nothing of detectors or
+escape (escapes.py). So a text can be normalised piece by piece (normalise(a + b) is normalise(a) followed by normalise(b)) where
+no escape is cut in two, and a stream looks no farther ahead than `begun` says. Case is kept. Knows nothing of detectors or
 languages.
 """
 

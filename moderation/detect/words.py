@@ -127,14 +127,13 @@ class AnyTerm:
     def __bool__(self) -> bool:
         return self._longest > 0
 
-    def stands_in(self, folded: str, start: int) -> bool:
-        """Whether one stands in folded[start:]."""
-        return next(self._machine.iter(folded, start), None) is not None
+    def stands_in(self, folded: str) -> bool:
+        return next(self._machine.iter(folded), None) is not None
 
-    def begins_in(self, folded: str, start: int) -> bool:
-        """Whether the end of the text, from a place at or after `start`, may be one that is half written."""
+    def begins_in(self, folded: str) -> bool:
+        """Whether the end of the text may be one that is half written."""
         length = len(folded)
-        places = range(max(start, length - self._longest), length)
+        places = range(max(0, length - self._longest), length)
         return any(folded[place] in self._firsts and self._machine.match(folded[place:]) for place in places)
 
 

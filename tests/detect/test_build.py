@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from moderation.detect.api import Detector
+from moderation.detect.api import Detector, Local
 from moderation.detect.build import _one, check_regex, finds, inline, vocabulary
+from moderation.detect.decoding import Decoding
 from moderation.detect.catalogue import NAMES
 from moderation.detect.pii import ENTITIES
 from moderation.policy.model import CustomPattern, DetectorSpec, Policy, WordList
@@ -22,10 +23,14 @@ class Lists:
         self.word_lists = lists
 
 
-def build(kind: str, **more: object) -> Detector:
+def build(kind: str, **more: object) -> Local:
     spec = DetectorSpec("d", kind, ("cat",), {Level.HIGH: 800_000}, **more)  # type: ignore[arg-type]
     policy: Policy = Lists({"birds": WordList("birds", ("heron", "蓝鹭"), True, True)})  # type: ignore[assignment]
     return _one(spec, policy)
+
+
+def wrapped(kind: str, **more: object) -> Detector:
+    return Decoding(build(kind, **more))
 
 
 @pytest.mark.parametrize(
@@ -99,6 +104,6 @@ class Model:
 
 def test_what_may_run_on_the_loop() -> None:
     made: dict[str, Detector] = {
-        "ours": build("pii", entities=("EMAIL_ADDRESS",)), "words": build("words", lists=("birds",)), "model": Model(),
+        "ours": wrapped("pii", entities=("EMAIL_ADDRESS",)), "words": wrapped("words", lists=("birds",)), "model": Model(),
     }  # fmt: skip
     assert inline(made) == {"ours", "words"}
