@@ -273,7 +273,7 @@ class Stretches:
         if begin >= 0 and start:
             # What stands before `start` alone was told before.
             own = size - len(text[start:].encode())
-            while 0 <= begin and end <= own:
+            while begin >= 0 and end <= own:
                 begin, end = find(raw, begin + 1, size)
         if begin < 0:
             return len(text)

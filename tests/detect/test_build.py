@@ -8,8 +8,8 @@ import pytest
 
 from moderation.detect.api import Detector, Local
 from moderation.detect.build import _one, check_regex, finds, inline, vocabulary
-from moderation.detect.decoding import Decoding
 from moderation.detect.catalogue import NAMES
+from moderation.detect.decoding import Decoding
 from moderation.detect.pii import ENTITIES
 from moderation.policy.model import CustomPattern, DetectorSpec, Policy, WordList
 from moderation.verdict import Finding, Level, Unknown
@@ -48,7 +48,7 @@ def wrapped(kind: str, **more: object) -> Detector:
 )
 def test_kinds(kind: str, more: dict[str, object], text: str, found: list[tuple[str, str]]) -> None:
     detector = build(kind, **more)
-    findings = whole(detector, text)  # type: ignore[arg-type]
+    findings = whole(detector, text)
     assert spans(findings, text) == found
     assert {f.category for f in findings} <= {"cat"}
     assert {f.detector for f in findings} <= {"d"}

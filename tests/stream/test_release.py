@@ -48,7 +48,7 @@ def shown(seen: Seen) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("name", PLANS)
-@pytest.mark.parametrize("text", ["n\\n1234\\", "a\\u00312345", "a\U000e0031\U000e0032\U000e0033\U000e0034b12", "%31%3234 &#49;", "\\\\u0031 12", "a 1234 b", "1234", "12345 67", "x1234stop!9", "key 1234.", "bad. 1234"])
+@pytest.mark.parametrize("text", ["n\\n1234\\", "a\\u00312345", "a\U000e0031\U000e0032\U000e0033\U000e0034b1", "%31%3234", "&#49;234", "\\\\u0031 12", "a 1234 b", "1234", "12345 67", "x1234stop!9", "key 1234.", "bad. 1234"])
 def test_every_cut_gives_the_same(name: str, text: str) -> None:
     plan = PLANS[name]
     whole = shown(play(plan, deltas(ANSWER, [text])))
