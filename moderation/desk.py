@@ -278,6 +278,8 @@ def refusal(error: Refused, request_id: str) -> tuple[int, list[tuple[bytes, byt
     headers = [(b"content-type", b"application/json"), (b"x-request-id", request_id.encode())]
     if not known.retry:
         headers.append((b"x-should-retry", b"false"))
+    if known.status == 503:
+        headers.append((b"retry-after", b"1"))
     return known.status, headers, error_body(error.code, error.message, request_id)
 
 

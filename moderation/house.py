@@ -17,7 +17,8 @@ from pathlib import Path
 from moderation import __version__
 from moderation.audit.bundle import Bundles
 from moderation.audit.disk import Disk
-from moderation.audit.store import Log
+from moderation.audit.store import Log, SystemClock
+from moderation.audit.writer import Clock
 from moderation.config import Config
 from moderation.crew import Alone, Crew
 from moderation.desk import Desk
@@ -63,9 +64,9 @@ class Upstreams:
             await upstream.close()
 
 
-def new_id() -> str:
-    """A request id: the time and 80 random bits."""
-    return ulid(time.time_ns() // 1_000_000, os.urandom(10))
+def new_id(clock: Clock) -> str:
+    """A request id: the time and 80 random bits. A clock that says a time before 1970 is told as 1970."""
+    return ulid(max(0, clock.wall() // 1000), os.urandom(10))
 
 
 def check(config: Config) -> None:
@@ -95,11 +96,13 @@ class House:
     @classmethod
     async def open(
         cls, config: Config, metrics: Metrics, loader: FileLoader, say: Say, disk: Disk | None = None,
-        tracing: Tracing | None = None, crew: Crew | None = None, versions: Mapping[str | None, str] | None = None,
+        tracing: Tracing | None = None, clock: Clock | None = None, crew: Crew | None = None,
+        versions: Mapping[str | None, str] | None = None,
     ) -> House:
         """Open the log, load the policies, of these versions if given. Raises UsageError or LogError, and leaves nothing open."""
         crew = crew or Alone()
         check(config)
+        clock = clock or SystemClock()
         metrics.know("route", (route.name for route in config.routes))
         data = Path(config.data)
         keys = Path(config.keys) if config.keys else None
@@ -110,22 +113,23 @@ class House:
 
         log = await asyncio.to_thread(
             lambda: Log.open(
-                data, keys=keys, origin=config.origin, version=__version__, disk=disk, observe=batch,
+                data, keys=keys, origin=config.origin, version=__version__, disk=disk, clock=clock, observe=batch,
                 count=lambda kind, leaves: metrics.add("log_leaves", kind, amount=leaves),
             )
         )
         try:
-            policies = Policies(loader, log, Bundles(data), metrics, __version__, say)
+            policies = Policies(loader, log, Bundles(data, disk), metrics, __version__, say)
             await policies.start([route.policy or config.policy for route in config.routes], versions)
         except BaseException:
             await log.close()
             raise
         upstreams = Upstreams(config)
         ledger = Ledger(log, log.fingerprint_key, os.urandom, __version__)
-        chat = Chat(config, ledger, metrics, upstreams, lambda: int(time.time()), time.monotonic)
+        chat = Chat(config, ledger, metrics, upstreams, lambda: clock.wall() // 1_000_000, time.monotonic)
         desk = Desk(config, policies, ledger, metrics, lambda: log.latched, lambda: sidecar.draining, PAGES, crew)
         tracing = tracing or NoTracing()
-        sidecar = Sidecar(config, chat, desk, metrics, upstreams, new_id, say, tracing, config.log_level == "debug")
+        name = partial(new_id, clock)
+        sidecar = Sidecar(config, chat, desk, metrics, upstreams, name, say, tracing, config.log_level == "debug")
         house = cls(config, log, metrics, policies, loader, upstreams, sidecar, crew, say, tracing)
         metrics.know("version", (__version__,))
         metrics.only("build_info", ((__version__,),))
@@ -203,7 +207,7 @@ async def run(
     config: Config, metrics: Metrics, say: Say, ready: Callable[[str], None], tracing: Tracing | None = None
 ) -> int:
     """Serve until told to stop; the exit code. `ready` is told the address once requests are answered."""
-    house = await House.open(config, metrics, FileLoader(config.cache, metrics), say, tracing=tracing)
+    house = await House.open(config, metrics, FileLoader(config.cache, metrics, say=say), say, tracing=tracing)
     try:
         sockets = listeners(config)
         if pages_off(config):

@@ -115,8 +115,8 @@ async def work(config: Config, control: int, listeners: Sequence[int], metrics: 
     channel.tell("here")
     try:
         versions = await worker.versions
-        loader = FileLoader(config.cache, metrics)
-        house = await House.open(config, metrics, loader, say, None, process.traces(say), worker, versions)
+        loader = FileLoader(config.cache, metrics, say=say)
+        house = await House.open(config, metrics, loader, say, tracing=process.traces(say), crew=worker, versions=versions)
         worker.opened.set_result(house)
         try:
             await worker.may_serve.wait()

@@ -393,4 +393,6 @@ class _Call:
             headers = [JSON, *self._marks(self._asked.action.word, self._asked.degraded)]
         if not known.retry:
             headers.append((b"x-should-retry", b"false"))
+        if known.status == 503:
+            headers.append((b"retry-after", b"1"))
         await respond(self._send, known.status, headers, answers.error_body(code, message, self._id))
