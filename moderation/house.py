@@ -16,9 +16,9 @@ from pathlib import Path
 
 from moderation import __version__
 from moderation.audit.bundle import Bundles
+from moderation.audit.clock import Clock, SystemClock
 from moderation.audit.disk import Disk
-from moderation.audit.store import Log, SystemClock
-from moderation.audit.writer import Clock
+from moderation.audit.store import Log
 from moderation.config import Config
 from moderation.crew import Alone, Crew
 from moderation.desk import Desk

@@ -11,12 +11,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from moderation.audit.clock import Clock
 from moderation.audit.disk import Disk
 from moderation.audit.index import Index, Query, Row
 from moderation.audit.replay import Replayed, replay
 from moderation.audit.verify import verify
 from moderation.audit.verify_report import Report
-from moderation.audit.writer import Clock
 from moderation.cli.serve import configuration
 from moderation.detect.api import Detector
 from moderation.detect.build import build

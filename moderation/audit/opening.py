@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moderation.audit.canon import CanonError
+from moderation.audit.clock import Clock
 from moderation.audit.disk import Disk
 from moderation.audit.keyring import Keyring
 from moderation.audit.note import NoteError, Signer, parse_checkpoint, parse_note
 from moderation.audit.record import interrupted, log_open
 from moderation.audit.recovery import Recovered, recover
-from moderation.audit.writer import Clock, Limits, Writer
+from moderation.audit.writer import Limits, Writer
 from moderation.errors import LogError
 
 MAX_LOGS = 1024

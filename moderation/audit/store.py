@@ -1,8 +1,8 @@
 """`Log`: the append-only decision log of this process, as the event loop sees it.
 
-Strict appends return once an fdatasync covers them, fast ones once the bytes are written. A thread gathers what is queued into
-one write and one fdatasync. The first error latches: nothing more is acknowledged until the log was reopened and a `gap` leaf is
-in it. Knows nothing of what decisions mean.
+Strict appends return once an fdatasync covers them, fast ones once the bytes are written. A thread has one fdatasync for all that
+was written meanwhile, and writes itself what could not be written at once. The first error latches: nothing more is acknowledged
+until the log was reopened and a `gap` leaf is in it. Knows nothing of what decisions mean.
 """
 
 from __future__ import annotations
@@ -17,24 +17,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from moderation.audit.canon import CanonError
+from moderation.audit.clock import Clock, SystemClock
 from moderation.audit.disk import Disk
 from moderation.audit.leaf import Value
 from moderation.audit.opening import Opened, open_folder
 from moderation.audit.record import gap, interrupted
 from moderation.audit.recovery import Pairs
 from moderation.audit.waiting import Bodies, Waiting, tell
-from moderation.audit.writer import Clock, Limits
+from moderation.audit.writer import Limits
 from moderation.errors import LogError
-
-
-class SystemClock:
-    """The machine's clocks."""
-
-    def wall(self) -> int:
-        return time.time_ns() // 1000
-
-    def mono(self) -> int:
-        return time.monotonic_ns() // 1000
 
 
 class Log:
@@ -50,6 +41,8 @@ class Log:
         self._disk, self._clock, self._limits = disk, clock, limits
         self._observe, self._count = observe, count
         self._queue: deque[Waiting] = deque()
+        self._written: deque[tuple[Waiting, int]] = deque()
+        """Strict appends that stand in the file and wait for an fdatasync, with their first index."""
         self._wake = threading.Condition()
         # Guards the writer and what is known of open requests. INVARIANT: not held during an fdatasync that requests wait for,
         # but to roll or reopen; the event loop never waits for it.
@@ -92,7 +85,7 @@ class Log:
     @property
     def waiting(self) -> int:
         """Appends that wait for the disk."""
-        return len(self._queue)
+        return len(self._queue) + len(self._written)
 
     @property
     def unsigned(self) -> int:
@@ -106,16 +99,12 @@ class Log:
     async def append_all(self, bodies: Bodies, *, strict: bool) -> int:
         """Record leaves side by side, in order, in one batch: all of them or none. Gives the first index."""
         self._refuse_if_down(bodies)
-        if not strict and not self._queue and self._writing.acquire(blocking=False):
-            try:
-                if self.latched is None and not self._closing and not self._writer.is_full():
-                    return self._write_now(bodies)
-            finally:
-                self._writing.release()
-        if len(self._queue) >= self._limits.queue:
-            await self._room(bodies)
         loop = asyncio.get_running_loop()
         waiting = Waiting(bodies, loop, loop.create_future())
+        if self._at_once(waiting, strict):
+            return await waiting.done
+        if self.waiting >= self._limits.queue:
+            await self._room(bodies)
         with self._wake:
             self._refuse_if_down(bodies)  # once more, under the lock: nothing comes into the queue of a log that is closing
             self._queue.append(waiting)
@@ -147,6 +136,27 @@ class Log:
                     self._lose(bodies)
                     raise LogError(str(self.latched))
 
+    def _at_once(self, waiting: Waiting, strict: bool) -> bool:
+        """Write here and now, where nothing stands before it: a strict append has only the fdatasync to wait for, then.
+
+        The thread would have to wait for the interpreter, and take it from everybody else, to do the same.
+        """
+        if self._queue or self.waiting >= self._limits.queue or not self._writing.acquire(blocking=False):
+            return False
+        try:
+            if self.latched is not None or self._closing or self._writer.is_full():
+                return False
+            index = self._write_now(waiting.bodies)
+            if not strict:
+                waiting.done.set_result(index)
+                return True
+            self._written.append((waiting, index))
+        finally:
+            self._writing.release()
+        with self._wake:
+            self._wake.notify()
+        return True
+
     def _write_now(self, bodies: Bodies) -> int:
         try:
             result = self._writer.write([bodies])[0]
@@ -164,7 +174,7 @@ class Log:
 
     async def _room(self, bodies: Bodies) -> None:
         deadline = time.monotonic() + self._limits.wait
-        while len(self._queue) >= self._limits.queue:
+        while self.waiting >= self._limits.queue:
             if self._closing:
                 return
             if time.monotonic() >= deadline:
@@ -224,7 +234,7 @@ class Log:
     def _turn(self) -> bool:
         """Wait for work and do it. True when all is done and the log is closing."""
         with self._wake:
-            while not self._queue and not self._closing:
+            while not self._queue and not self._written and not self._closing:
                 rest = self._rest()
                 if rest is not None and rest <= 0:
                     break
@@ -286,13 +296,14 @@ class Log:
                 if isinstance(result, int):
                     self._saw(bodies)
             mark, seen, self._dirty_at, marked = self._writer.mark(), len(self._unsynced), None, self._clock.wall()
+            covered = len(self._written)
             kinds, self._kinds = self._kinds, Counter()
         leaves, began = mark.size - self._writer.durable.size, time.monotonic()
         if leaves:
             self._writer.sync(mark)
         ended = time.monotonic()
         self._tell_kinds(kinds)
-        tell([(waiting, result) for waiting, result in zip(taken, results, strict=True)])
+        tell([*(self._written.popleft() for _ in range(covered)), *zip(taken, results, strict=True)])
         with self._writing:
             del self._unsynced[:seen]
             self._unsynced_since = None if self._writer.size == mark.size else marked
@@ -310,7 +321,8 @@ class Log:
 
     def _fail(self, taken: Sequence[Waiting]) -> None:
         text = str(self.latched or f"{self.folder}: the log is closed")
-        tell([(waiting, LogError(text)) for waiting in taken])
+        every = [*(self._written.popleft()[0] for _ in range(len(self._written))), *taken]
+        tell([(waiting, LogError(text)) for waiting in every])
 
     def _reopen(self) -> None:
         """Try to go on: cut what is not durable, begin a new file, say in a `gap` leaf what is missing."""

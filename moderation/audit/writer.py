@@ -10,9 +10,9 @@ from binascii import b2a_base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from moderation.audit.canon import CanonError
+from moderation.audit.clock import Clock
 from moderation.audit.disk import Disk
 from moderation.audit.leaf import Value, encode
 from moderation.audit.merkle import Tree, leaf_hash
@@ -23,18 +23,6 @@ from moderation.errors import LogError
 
 SCHEMA = 1
 """`v` of every leaf."""
-
-
-class Clock(Protocol):
-    """Time, for the stamps of leaves."""
-
-    def wall(self) -> int:
-        """µs since 1970, UTC"""
-        ...
-
-    def mono(self) -> int:
-        """µs, never going back"""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -391,7 +391,7 @@ def test_a_full_queue_refuses_after_a_while(tmp_path: Path) -> None:
     async def run() -> None:
         disk = Stuck()
         disk.hold.set()
-        log = Log.open(tmp_path, disk=disk, limits=Limits(queue=3, wait=0.05))
+        log = Log.open(tmp_path, disk=disk, limits=Limits(queue=4, wait=0.05))
         disk.hold.clear()
         first = asyncio.create_task(log.append(opened(ulid(1)), strict=True))
         await asyncio.sleep(0.03)
@@ -403,7 +403,7 @@ def test_a_full_queue_refuses_after_a_while(tmp_path: Path) -> None:
         assert 0.04 < time.monotonic() - began < 2
         disk.hold.set()
         assert await first == 1
-        assert await asyncio.gather(*waiting) == [3, 4, 5]  # behind the gap leaf, which is written first
+        assert await asyncio.gather(*waiting) == [2, 3, 4]
         assert log.latched is None
         await log.close()
 
@@ -593,3 +593,38 @@ def test_a_missing_disk_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(LogError, match="cannot be opened"):
         Log.open(tmp_path / "file" / "data")
+
+
+def test_strict_appends_are_written_at_once_and_wait_for_one_sync(tmp_path: Path) -> None:
+    """What stands in the file is not acknowledged before an fdatasync that began after it was written."""
+    class Held(Disk):
+        go = threading.Semaphore(0)
+        begun = threading.Semaphore(0)
+
+        def fdatasync(self, fd: int) -> None:
+            self.begun.release()
+            assert self.go.acquire(timeout=10)
+            super().fdatasync(fd)
+
+    async def run() -> None:
+        disk = Held()
+        disk.go.release()  # for the leaf that opens the log
+        log = Log.open(tmp_path, disk=disk, limits=Limits(checkpoint_every=60.0))
+        assert disk.begun.acquire(timeout=10)
+        first = asyncio.create_task(log.append(opened(ulid(1)), strict=True))
+        assert await asyncio.to_thread(disk.begun.acquire, timeout=10)
+        later = [asyncio.create_task(log.append(opened(ulid(i)), strict=True)) for i in (2, 3)]
+        await asyncio.sleep(0)
+        assert log.size == 4  # all of them stand in the file
+        assert log.waiting == 3
+        disk.go.release()
+        assert await first == 1
+        assert not any(task.done() for task in later)  # they were written after that sync began
+        assert await asyncio.to_thread(disk.begun.acquire, timeout=10)
+        disk.go.release()
+        assert await asyncio.gather(*later) == [2, 3]
+        disk.go.release(50)
+        await log.close()
+
+    asyncio.run(run())
+    assert verify(tmp_path).exit_code == 0
