@@ -56,6 +56,8 @@ class Config:
     max_body: int
     max_answer: int
     max_streams: int
+    max_memory: int
+    max_wait: float
     stream_buffer: int
     cache: int
     connect_timeout: float

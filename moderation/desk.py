@@ -19,7 +19,8 @@ from starlette.exceptions import HTTPException
 from moderation.audit import record
 from moderation.config import Config
 from moderation.errors import CODES, LogError, Refused
-from moderation.flow.http import read_body
+from moderation.flow.admission import Admitted
+from moderation.flow.http import advice, read_body
 from moderation.flow.ledger import Entry, Ledger
 from moderation.flow.policies import Policies
 from moderation.flow.reading import Active, Verdict, newest_user_text, read, scoped
@@ -56,6 +57,7 @@ class Asker:
     request_id: str
     admin: bool
     """May set tenant, route and region: by the admin token, or on loopback without client keys."""
+    admitted: Admitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,7 @@ class Desk:
 
     async def _moderate(self, request: Request) -> Response:
         asker: Asker = request.scope["asker"]
-        raw = await read_body(request.receive, request.scope["headers"], self.config.max_body)
+        raw = await read_body(request.receive, request.scope["headers"], self.config.max_body, asker.admitted.read)
         question = read_moderate(parse(raw))
         context = question.context
         if {"tenant", "route", "region"} & context.keys() and not asker.admin:
@@ -171,7 +173,7 @@ class Desk:
 
     async def _moderations(self, request: Request) -> Response:
         asker: Asker = request.scope["asker"]
-        raw = await read_body(request.receive, request.scope["headers"], self.config.max_body)
+        raw = await read_body(request.receive, request.scope["headers"], self.config.max_body, asker.admitted.read)
         value = parse(raw)
         results = []
         verdicts: list[Verdict] = []
@@ -264,9 +266,7 @@ def has_token(config: Config, authorization: str | None) -> bool:
 def refusal(error: Refused, request_id: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """An error of ours as status, headers and body."""
     known = CODES[error.code]
-    headers = [(b"content-type", b"application/json"), (b"x-request-id", request_id.encode())]
-    if not known.retry:
-        headers.append((b"x-should-retry", b"false"))
+    headers = [(b"content-type", b"application/json"), (b"x-request-id", request_id.encode()), *advice(known)]
     return known.status, headers, error_body(error.code, error.message, request_id)
 
 

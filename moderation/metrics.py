@@ -56,6 +56,7 @@ VOCABULARY: Mapping[str, frozenset[str]] = {
     "cause": frozenset(Cause),
     "code": frozenset(CODES),
     "outcome": frozenset({"answered", "blocked", "refused", "failed", "passed", "cancelled"}),
+    "reason": frozenset({"requests", "memory", "waiting"}),
     "result": frozenset({"ok", "rejected", "hit", "miss"}),
     "leaf": frozenset({"decision", "open", "close", "policy_activate", "policy_reject", "gap", "recovery", "log_open"}),
 }
@@ -71,6 +72,10 @@ METRICS: tuple[Metric, ...] = (
     Metric("requests", Kind.COUNTER, "Requests on moderated paths, by how they ended.", ("route", "outcome")),
     Metric("in_flight", Kind.GAUGE, "Requests that are being answered now."),
     Metric("refused", Kind.COUNTER, "Errors that the sidecar itself answered with, by code.", ("code",)),
+    Metric("admission_refused", Kind.COUNTER, "Requests that were not admitted, by what there was too much of.", ("reason",)),
+    Metric("queueing_seconds", Kind.HISTOGRAM, "How long requests wait for the processor, as seen 20 times a second.", (),
+           _QUICK),
+    Metric("held_bytes", Kind.GAUGE, "Bytes of bodies that are held for requests in flight."),
     Metric("decisions", Kind.COUNTER, "Decisions by phase and enforced action.", ("phase", "action")),
     Metric("would", Kind.COUNTER, "Decisions by phase and by what would be enforced if every monitored rule were.",
            ("phase", "action")),

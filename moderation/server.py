@@ -19,8 +19,20 @@ import uvicorn
 from moderation.config import MODERATED, Config
 from moderation.desk import ADMIN, PUBLIC, Asker, Desk, has_token, may_see, refusal
 from moderation.errors import LogError, Refused, UpstreamError
+from moderation.flow.admission import Admission, Admitted
 from moderation.flow.chat import Chat
-from moderation.flow.http import ClientGone, Receive, Scope, Send, header, read_body, respond, until_gone
+from moderation.flow.http import (
+    ClientGone,
+    Receive,
+    Scope,
+    Send,
+    announced,
+    header,
+    read_body,
+    respond,
+    turn_away,
+    until_gone,
+)
 from moderation.metrics import Metrics
 from moderation.routes import Client, Route
 from moderation.upstream import Upstream, forwardable
@@ -47,9 +59,13 @@ class Sidecar:
     upstream: Callable[[Route], Upstream]
     new_id: Callable[[], str]
     say: Callable[[str], None]
+    admission: Admission
     draining: bool = False
-    in_flight: int = 0
     _desk_app: Callable[[Scope, Receive, Send], object] | None = field(default=None)
+
+    @property
+    def in_flight(self) -> int:
+        return self.admission.in_flight
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -70,6 +86,11 @@ class Sidecar:
         except ClientGone:
             return
         except Refused as error:
+            if error.code == "overloaded" and not started:
+                self.metrics.refused(error.code)
+                status, headers, body = refusal(error, request_id)
+                await turn_away(receive, send, scope["headers"], status, headers, body, self.config.max_body)
+                return
             await self._refuse(error, request_id, send, started)
         except LogError as error:
             await self._refuse(Refused("audit_unavailable", "the decision cannot be recorded"), request_id, send, started)
@@ -113,14 +134,14 @@ class Sidecar:
             raise Refused("invalid_api_key", "the admin token is no client key: what is moderated for an app needs the app's")
         if self.draining:
             raise Refused("not_ready", "the sidecar is draining")
-        if self.in_flight >= self.config.max_streams:
-            raise Refused("not_ready", "too many requests are in flight; try again soon")
-        self.in_flight += 1
+        length = announced(scope["headers"])
+        too_long = length is not None and length > self.config.max_body  # is told as such, by those who read it
+        admitted = self.admission.enter(0 if too_long else length)
         self.metrics.set("in_flight", self.in_flight)
         try:
-            await self._serve(scope, receive, send, request_id, route, rest, client, authorization)
+            await self._serve(scope, receive, send, request_id, route, rest, client, authorization, admitted)
         finally:
-            self.in_flight -= 1
+            admitted.leave()
             self.metrics.set("in_flight", self.in_flight)
 
     def _port(self, port: int) -> int:
@@ -129,11 +150,11 @@ class Sidecar:
 
     async def _serve(
         self, scope: Scope, receive: Receive, send: Send, request_id: str, route: Route, rest: str, client: Client | None,
-        authorization: str | None,
+        authorization: str | None, admitted: Admitted,
     ) -> None:
         if rest in PUBLIC:
             admin = has_token(self.config, authorization) or (self.config.loopback and not self.config.clients)
-            inner = {**scope, "path": rest, "raw_path": rest.encode(), "asker": Asker(route, client, request_id, admin)}
+            inner = {**scope, "path": rest, "raw_path": rest.encode(), "asker": Asker(route, client, request_id, admin, admitted)}
             await self._to_desk(inner, receive, send)
             return
         below = route.forward(rest)
@@ -146,13 +167,14 @@ class Sidecar:
             active = self.desk.policies.active(route.policy)
             written = _written(scope, below)
             await self.chat.handle(
-                scope, receive, send, request_id=request_id, route=route, client=client, path=written, active=active
+                scope, receive, send, request_id=request_id, route=route, client=client, path=written, active=active,
+                admitted=admitted,
             )
             return
         if not self.config.passes(below) and _carries(tail, scope["method"], scope["headers"]):
             raise Refused("unmoderated_path", f"{_shown(tail)} carries content that this version does not moderate; "
                                               "the setting `passthrough` lets a path through by name")
-        body = await read_body(receive, [], self.config.max_body)
+        body = await read_body(receive, [], self.config.max_body, admitted.read)
         await until_gone(receive, self._pass(scope, body, send, request_id, route, _written(scope, below)))
         self.metrics.add("requests", route.name, "passed")
 

@@ -16,6 +16,7 @@ from moderation.audit import record
 from moderation.config import Config
 from moderation.errors import CODES, LogError, Refused, UpstreamError
 from moderation.flow import saying
+from moderation.flow.admission import Admitted
 from moderation.flow.editing import edited
 from moderation.flow.http import (
     JSON,
@@ -24,6 +25,7 @@ from moderation.flow.http import (
     Receive,
     Scope,
     Send,
+    advice,
     disconnected,
     header,
     read_body,
@@ -71,9 +73,10 @@ class Chat:
         client: Client | None,
         path: str,
         active: Active,
+        admitted: Admitted,
     ) -> None:
         """Answer one request. `path` is below the upstream's base."""
-        call = _Call(self, scope, receive, send, request_id, route, client, path, active)
+        call = _Call(self, scope, receive, send, request_id, route, client, path, active, admitted)
         await call.run()
 
 
@@ -82,8 +85,9 @@ class _Call:
 
     def __init__(
         self, chat: Chat, scope: Scope, receive: Receive, send: Send, request_id: str, route: Route, client: Client | None,
-        path: str, active: Active,
+        path: str, active: Active, admitted: Admitted,
     ) -> None:
+        self._admitted = admitted
         self._chat, self._scope, self._receive, self._send = chat, scope, receive, send
         self._id, self._route, self._client, self._path, self._active = request_id, route, client, path, active
         self._entry: Entry | None = None
@@ -127,7 +131,7 @@ class _Call:
     async def _run(self) -> None:
         chat = self._chat
         headers: Headers = self._scope["headers"]
-        raw = await read_body(self._receive, headers, chat.config.max_body)
+        raw = await read_body(self._receive, headers, chat.config.max_body, self._admitted.read)
         self._read_at = chat.clock()
         request = body.parse(raw)
         conversation = openai.read_request(request)
@@ -244,6 +248,7 @@ class _Call:
         most = self._chat.config.max_answer
         try:
             raw = await answer.whole(most)
+            self._admitted.add(len(raw))
             decoder = upstream_decoder(answer.headers, most)
             raw = decoder(raw)
             if raw:
@@ -372,8 +377,7 @@ class _Call:
         headers: Headers = [JSON, (b"x-request-id", self._id.encode())]
         if self._asked is not None and code != "audit_unavailable":
             headers = [JSON, *self._marks(self._asked.action.word, self._asked.degraded)]
-        if not known.retry:
-            headers.append((b"x-should-retry", b"false"))
+        headers += advice(known)
         await respond(self._send, known.status, headers, answers.error_body(code, message, self._id))
 
 

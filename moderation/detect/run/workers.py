@@ -1,8 +1,10 @@
 """Threads for detectors: a wait that ends when it should, whatever the thread does.
 
 The time of a job runs from when a thread takes it up, and anew from each sign of life that it gives: waiting for a thread is no
-fault of the job, and long work is no hung work. A thread that gives no sign in time is given up and replaced, never joined; at
-its next sign of life it leaves. All are daemons, so a hung one does not keep the process from ending. Knows nothing of detectors.
+fault of the job, and long work is no hung work. Nor is a wait that itself wakes late: then the process got no time, and its
+threads got none either. A thread that gives no sign in time is given up and replaced, never joined; at its next sign of life it
+leaves. All are daemons, so a hung one does not keep the process from ending. How much may wait is limited by admission, where
+requests come in. Knows nothing of detectors.
 """
 
 from __future__ import annotations
@@ -21,10 +23,16 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 _GOODBYE = 1.0
 """Seconds that threads get to leave at the end."""
+_LATE = 0.05
+"""A wait that wakes so many seconds late proves nothing about a thread."""
+_MOST_LATE = 20
+"""So many late wakings in a row end the wait all the same."""
+_FEW = 16
+"""Fewer jobs than this may be those of one request, which wait for one another."""
 
 
 class Overloaded(Exception):
-    """No thread can be had: too many hang, or too much waits."""
+    """No thread can be had: too many hang."""
 
 
 class GivenUp(Exception):
@@ -47,6 +55,8 @@ class _Job(Generic[T]):
     work: Callable[[Beat], T]
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[T]
+    since: float
+    """When it began to wait for a thread (monotonic seconds)."""
     state: _State = _State.WAITING
     alive_at: float = 0.0
     """When its thread last gave a sign of life (monotonic seconds)."""
@@ -55,10 +65,9 @@ class _Job(Generic[T]):
 class Workers:
     """A few threads. Started when first needed."""
 
-    def __init__(self, threads: int = 2, most_lost: int = 16, most_waiting: int = 1024) -> None:
+    def __init__(self, threads: int = 2, most_lost: int = 16) -> None:
         self._threads = threads
         self._most_lost = most_lost
-        self._most_waiting = most_waiting
         self._lock = threading.Condition()
         self._waiting: deque[_Job[object]] = deque()
         self._alive = 0
@@ -71,19 +80,31 @@ class Workers:
     async def run(self, work: Callable[[Beat], T], timeout: float) -> T:
         """What `work` returns; it must not raise, but for GivenUp. TimeoutError after `timeout` seconds without a sign of it."""
         loop = asyncio.get_running_loop()
-        job: _Job[T] = _Job(work, loop, loop.create_future())
+        asked = time.monotonic()
+        job: _Job[T] = _Job(work, loop, loop.create_future(), asked)
         self._submit(job)  # type: ignore[arg-type]
-        rest = timeout
+        rest, late = timeout, 0
         try:
             while not (await asyncio.wait((job.future,), timeout=rest))[0]:
-                if job.state is _State.WAITING:
+                now = time.monotonic()
+                late = late + 1 if now - asked - rest > _LATE else 0
+                asked = now
+                if job.state is not _State.RUNNING:
+                    rest = timeout  # it waits for a thread, or its result is on the way
                     continue
-                rest = job.alive_at + timeout - time.monotonic()
+                rest = job.alive_at + timeout - now
                 if rest <= 0:
-                    raise TimeoutError
+                    if not 0 < late < _MOST_LATE:
+                        raise TimeoutError
+                    rest = timeout
             return job.future.result()
         finally:
             self._settle(job)  # type: ignore[arg-type]
+
+    def waited(self) -> float:
+        """Seconds that the oldest waiting job has waited, where more wait than those of one request."""
+        with self._lock:
+            return time.monotonic() - self._waiting[0].since if len(self._waiting) >= _FEW else 0.0
 
     def close(self) -> None:
         """Let the threads go: idle ones now, those at work at their next sign of life. A hung one is not waited for.
@@ -99,7 +120,7 @@ class Workers:
 
     def _submit(self, job: _Job[object]) -> None:
         with self._lock:
-            if self._closed or self.lost >= self._most_lost or len(self._waiting) >= self._most_waiting:
+            if self._closed or self.lost >= self._most_lost:
                 raise Overloaded
             self._waiting.append(job)
             if self._idle >= len(self._waiting):
