@@ -157,6 +157,7 @@ class Desk:
     async def _moderate(self, request: Request) -> Response:
         asker: Asker = request.scope["asker"]
         raw = await read_body(request.receive, request.scope["headers"], self.config.max_body, asker.admitted.read)
+        await asker.admitted.turn()
         question = read_moderate(parse(raw))
         context = question.context
         if {"tenant", "route", "region"} & context.keys() and not asker.admin:
@@ -174,6 +175,7 @@ class Desk:
     async def _moderations(self, request: Request) -> Response:
         asker: Asker = request.scope["asker"]
         raw = await read_body(request.receive, request.scope["headers"], self.config.max_body, asker.admitted.read)
+        await asker.admitted.turn()
         value = parse(raw)
         results = []
         verdicts: list[Verdict] = []

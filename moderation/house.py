@@ -17,7 +17,6 @@ from moderation.audit.disk import Disk
 from moderation.audit.store import Log
 from moderation.config import Config
 from moderation.desk import Desk
-from moderation.detect.run import INLINE_LENGTH
 from moderation.errors import LogError, UsageError
 from moderation.flow.admission import BEAT, Admission
 from moderation.flow.chat import Chat
@@ -113,8 +112,9 @@ class House:
         chat = Chat(config, ledger, metrics, upstreams, lambda: int(time.time()), time.monotonic)
         desk = Desk(config, policies, ledger, metrics, lambda: log.latched, lambda: sidecar.draining, PAGES)
         admission = Admission(
-            config.max_streams, config.max_memory, config.max_wait, clock=time.monotonic, short=INLINE_LENGTH,
+            config.max_streams, config.max_memory, config.max_wait, clock=time.monotonic,
             refused=lambda reason: metrics.add("admission_refused", reason),
+            waited=lambda seconds: metrics.observe("queueing_seconds", seconds),
         )
         sidecar = Sidecar(config, chat, desk, metrics, upstreams, new_id, say, admission)
         return cls(config, log, metrics, policies, loader, upstreams, sidecar, say)
@@ -124,16 +124,15 @@ class House:
         self._background(asyncio.create_task(self.policies.reload(force=True)))
 
     def watch(self) -> None:
-        """Look for changed policy files, and at how long requests wait, in the background."""
+        """Look for changed policy files, and at the event loop's delay, in the background."""
         self._background(asyncio.create_task(self.policies.watch(WATCH)))
         self._background(asyncio.create_task(self._beat()))
 
     async def _beat(self) -> None:
-        """Measure for ever how long requests wait for the processor."""
+        """Measure for ever how long the event loop takes to come round."""
         admission = self.sidecar.admission
         while True:
-            queued = max([active.runner.waited() for active in self.policies.every.values()], default=0.0)
-            self.metrics.observe("queueing_seconds", admission.beat(queued))
+            self.metrics.observe("event_loop_delay_seconds", admission.beat())
             self.metrics.set("held_bytes", admission.held)
             await asyncio.sleep(BEAT)
 

@@ -37,6 +37,9 @@ from moderation.metrics import Metrics
 from moderation.routes import Client, Route
 from moderation.upstream import Upstream, forwardable
 
+ACCEPTS = 32
+"""Connections that are taken in at once. libuv accepts one each time round the loop; when it is busy, all others would wait in
+the kernel, where nobody sees how long. So it is given each listening socket as often as this."""
 _BASES = ("", "/v1", "/compatible-mode/v1")
 _QUIET = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 _CONTENT = frozenset({
@@ -273,7 +276,8 @@ async def listen(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     loop.add_signal_handler(signal.SIGHUP, reload)
-    serving = asyncio.create_task(server.serve(sockets=sockets))
+    doors = [*sockets, *(one.dup() for one in sockets for _ in range(ACCEPTS - 1))]
+    serving = asyncio.create_task(server.serve(sockets=doors))
     try:
         while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has a flag, no event
             await asyncio.sleep(0.005)

@@ -1,13 +1,15 @@
-"""Admission: whether one more request can be served, told before its body is read. Pure: the clock is handed in.
+"""Admission: whether one more request is served, told before its body is read; and whose turn it is to be judged.
 
-What was admitted is finished, so whatever would queue without bound is refused here, early and cheaply. Three things are limited:
-requests in flight, bytes of bodies that are held at once, and how long requests wait for the processor. That wait is measured
-where it arises: in the event loop, as the time by which a regular beat is overdue, and before the detectors' threads, as the time
-that the oldest waiting job has waited. A stream that waits for a slow upstream waits for neither, and counts as one in flight.
+What was admitted is finished, so whatever would queue without bound is refused here, early and cheaply. Limited are the requests
+in flight, the bytes of bodies that are held at once, and how long requests wait for the processor. They wait in one place, where
+it can be seen: a few are judged at a time, the others queue before that, in their order. So detectors and the event loop never
+have more to do than a few requests, and streams go on as they should. A stream that waits for its upstream holds no turn.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
 
@@ -15,6 +17,8 @@ from moderation.errors import Refused
 
 BEAT = 0.05
 """Seconds between two beats."""
+TURNS = 8
+"""Requests that are judged at a time: enough for the processor to be busy while some wait for a detector's thread."""
 
 
 class Reason(StrEnum):
@@ -33,13 +37,15 @@ _WORDS = {
 
 
 class Admitted:
-    """A request that is served, and the bytes that are held for it. `leave` when it is over."""
+    """A request that is served: what is held for it, and its turn. `leave` when it is over."""
 
-    __slots__ = ("_admission", "held")
+    __slots__ = ("_admission", "held", "judging")
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         self.held = 0
+        self.judging = False
+        """Whether it has its turn."""
 
     def read(self, size: int) -> None:
         """So many bytes of its body have come. Raises Refused(overloaded) where others leave no room for them.
@@ -54,7 +60,18 @@ class Admitted:
         self._admission.held += size
         self.held += size
 
+    async def turn(self) -> None:
+        """Wait for the turn to be judged."""
+        await self._admission.queue(self)
+
+    def judged(self) -> None:
+        """It needs its turn no more. The next has it when the event loop has come round, and others have had theirs."""
+        if self.judging:
+            self.judging = False
+            asyncio.get_running_loop().call_soon(self._admission.next)
+
     def leave(self) -> None:
+        self.judged()
         self._admission.in_flight -= 1
         self._admission.held -= self.held
         self.held = 0
@@ -63,25 +80,26 @@ class Admitted:
 class Admission:
     """One for each process, used from its event loop."""
 
-    __slots__ = ("_beat_at", "_clock", "_most_bytes", "_most_requests", "_most_wait", "_queued", "_refused", "_short", "held",
-                 "in_flight")
+    __slots__ = ("_beat_at", "_clock", "_free", "_most_bytes", "_most_requests", "_most_wait", "_queue", "_refused", "_waited",
+                 "held", "in_flight")
 
     def __init__(
-        self, most_requests: int, most_bytes: int, most_wait: float, *, clock: Callable[[], float], short: int = 0,
-        refused: Callable[[str], None] = lambda reason: None,
+        self, most_requests: int, most_bytes: int, most_wait: float, *, clock: Callable[[], float], turns: int = TURNS,
+        refused: Callable[[str], None] = lambda reason: None, waited: Callable[[float], None] = lambda seconds: None,
     ) -> None:
-        """`most_wait` in seconds, 0 for ever; `clock` is monotonic. Bodies of up to `short` bytes do not wait for threads.
+        """`most_wait` in seconds, 0 for ever; `clock` is monotonic.
 
-        `refused` is told the reason of each refusal.
+        `refused` is told the reason of each refusal, `waited` how long each request waited for its turn.
         """
         self._most_requests = most_requests
         self._most_bytes = most_bytes
         self._most_wait = most_wait or float("inf")
         self._clock = clock
-        self._short = short
+        self._free = turns
+        self._queue: deque[tuple[Admitted, float, asyncio.Future[None]]] = deque()
         self._refused = refused
+        self._waited = waited
         self._beat_at: float | None = None
-        self._queued = 0.0
         self.in_flight = 0
         self.held = 0
         """Bytes of bodies."""
@@ -90,10 +108,11 @@ class Admission:
         """Admit a request whose body has this length; None where that is not known. Raises Refused(overloaded)."""
         if self.in_flight >= self._most_requests:
             raise self._refusal(Reason.REQUESTS)
-        if self._beat_at is not None and self._clock() - self._beat_at - BEAT > self._most_wait:
-            # All that has become ready since then is served in turn, and this request behind it.
+        now = self._clock()
+        if self._queue and now - self._queue[0][1] > self._most_wait:
             raise self._refusal(Reason.WAITING)
-        if self._queued > self._most_wait and (length is None or length > self._short):
+        if self._beat_at is not None and now - self._beat_at - BEAT > self._most_wait:
+            # The event loop has not come round for so long: all that has become ready since is served in turn.
             raise self._refusal(Reason.WAITING)
         self.room(length or 0)
         self.in_flight += 1
@@ -107,15 +126,38 @@ class Admission:
         if size and self.held > beside and self.held + size > self._most_bytes:
             raise self._refusal(Reason.MEMORY)
 
-    def beat(self, queued: float) -> float:
-        """Every BEAT seconds, from the event loop. `queued`: seconds that the oldest job has waited for a thread.
+    async def queue(self, admitted: Admitted) -> None:
+        """Wait for a turn; first come, first served."""
+        if self._free:
+            self._free -= 1
+            admitted.judging = True
+            self._waited(0.0)
+            return
+        place = (admitted, self._clock(), asyncio.get_running_loop().create_future())
+        self._queue.append(place)
+        try:
+            await place[2]
+        finally:
+            if not admitted.judging:  # it is cancelled, and stands there still
+                self._queue.remove(place)
+        self._waited(self._clock() - place[1])
 
-        Returns how long a request waits: the longer of that, and of the time by which this beat is late.
-        """
+    def next(self) -> None:
+        """A turn is over: the first in the queue has it, if there is one."""
+        if not self._queue:
+            self._free += 1
+            return
+        admitted, _, future = self._queue.popleft()
+        admitted.judging = True
+        if not future.done():
+            future.set_result(None)
+
+    def beat(self) -> float:
+        """Every BEAT seconds, from the event loop: by how much it is late."""
         now = self._clock()
         late = max(0.0, now - self._beat_at - BEAT) if self._beat_at is not None else 0.0
-        self._beat_at, self._queued = now, queued
-        return max(late, queued)
+        self._beat_at = now
+        return late
 
     def _refusal(self, reason: Reason) -> Refused:
         self._refused(reason.value)

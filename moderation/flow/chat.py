@@ -133,6 +133,7 @@ class _Call:
         headers: Headers = self._scope["headers"]
         raw = await read_body(self._receive, headers, chat.config.max_body, self._admitted.read)
         self._read_at = chat.clock()
+        await self._admitted.turn()
         request = body.parse(raw)
         conversation = openai.read_request(request)
         watcher = asyncio.create_task(self._watch(asyncio.current_task()))
@@ -157,6 +158,7 @@ class _Call:
         place = scoped(place, active, conversation.model, language_of(newest_user_text(conversation)))
         verdict, entry = await self._decide(conversation, place, request, begun)
         self._entry = entry
+        self._admitted.judged()
         if verdict.blocked is not None:
             self._outcome = "blocked"
             entry.close("blocked")

@@ -107,10 +107,6 @@ class Runner:
         """How far a local detector looks back."""
         return self._locals[detector].behind
 
-    def waited(self) -> float:
-        """Seconds that work has waited for a thread; 0 where no more waits than one request brings."""
-        return self._workers.waited()
-
     def close(self) -> None:
         self._workers.close()
 

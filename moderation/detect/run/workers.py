@@ -27,8 +27,6 @@ _LATE = 0.05
 """A wait that wakes so many seconds late proves nothing about a thread."""
 _MOST_LATE = 20
 """So many late wakings in a row end the wait all the same."""
-_FEW = 16
-"""Fewer jobs than this may be those of one request, which wait for one another."""
 
 
 class Overloaded(Exception):
@@ -55,8 +53,6 @@ class _Job(Generic[T]):
     work: Callable[[Beat], T]
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[T]
-    since: float
-    """When it began to wait for a thread (monotonic seconds)."""
     state: _State = _State.WAITING
     alive_at: float = 0.0
     """When its thread last gave a sign of life (monotonic seconds)."""
@@ -81,7 +77,7 @@ class Workers:
         """What `work` returns; it must not raise, but for GivenUp. TimeoutError after `timeout` seconds without a sign of it."""
         loop = asyncio.get_running_loop()
         asked = time.monotonic()
-        job: _Job[T] = _Job(work, loop, loop.create_future(), asked)
+        job: _Job[T] = _Job(work, loop, loop.create_future())
         self._submit(job)  # type: ignore[arg-type]
         rest, late = timeout, 0
         try:
@@ -100,11 +96,6 @@ class Workers:
             return job.future.result()
         finally:
             self._settle(job)  # type: ignore[arg-type]
-
-    def waited(self) -> float:
-        """Seconds that the oldest waiting job has waited, where more wait than those of one request."""
-        with self._lock:
-            return time.monotonic() - self._waiting[0].since if len(self._waiting) >= _FEW else 0.0
 
     def close(self) -> None:
         """Let the threads go: idle ones now, those at work at their next sign of life. A hung one is not waited for.
