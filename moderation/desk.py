@@ -58,6 +58,8 @@ class Asker:
     admin: bool
     """May set tenant, route and region: by the admin token, or on loopback without client keys."""
     admitted: Admitted
+    trace: str | None = None
+    """The W3C trace id that the request names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +235,8 @@ class Desk:
     ) -> Entry:
         listed = record.Names(self.ledger.key, active.models, active.tools)
         strict = asker.route.durability == "strict"
-        entry = self.ledger.entry(asker.request_id, place, active.policy.ref, strict=strict, listed=listed, simulated=simulated)
+        entry = self.ledger.entry(asker.request_id, place, active.policy.ref, strict=strict, listed=listed, simulated=simulated,
+                                  trace=asker.trace)
         client = asker.client.name if asker.client else None
         entry.open(endpoint=endpoint, client=client, user=None, model=conversation.model, stream=False)
         return entry

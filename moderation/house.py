@@ -27,7 +27,7 @@ from moderation.metrics import Metrics
 from moderation.routes import Route
 from moderation.server import Sidecar, bind, listen
 from moderation.ulid import ulid
-from moderation.upstream import Timeouts, Upstream
+from moderation.upstream import Reach, Timeouts, Upstream
 
 PAGES = Path(__file__).parent / "pages"
 WATCH = 0.5
@@ -41,9 +41,12 @@ class Upstreams:
 
     def __init__(self, config: Config) -> None:
         times = Timeouts(config.connect_timeout, config.first_byte_timeout, config.idle_timeout, config.total_timeout)
+        reach = Reach(
+            config.upstream_ca, config.upstream_client_cert, config.upstream_client_key, config.upstream_proxy,
+            config.upstream_proxy_auth, config.upstream_connections,
+        )
         self._of = {
-            route.upstream: Upstream(route.upstream, times, buffer=config.stream_buffer, ca_file=config.upstream_ca)
-            for route in config.routes
+            route.upstream: Upstream(route.upstream, times, buffer=config.stream_buffer, reach=reach) for route in config.routes
         }
 
     def __call__(self, route: Route) -> Upstream:

@@ -30,6 +30,7 @@ from moderation.flow.http import (
     header,
     read_body,
     respond,
+    trace_id,
     turn_away,
     until_gone,
 )
@@ -89,11 +90,14 @@ class Sidecar:
         except ClientGone:
             return
         except Refused as error:
-            if error.code == "overloaded" and not started:
+            if error.code == "overloaded":
                 self.metrics.refused(error.code)
                 status, headers, body = refusal(error, request_id)
                 await turn_away(receive, send, scope["headers"], status, headers, body, self.config.max_body)
                 return
+            if started:
+                # The answer is cut, so that no client takes it for a whole one.
+                raise ConnectionError("the upstream broke off") from None
             await self._refuse(error, request_id, send, started)
         except LogError as error:
             await self._refuse(Refused("audit_unavailable", "the decision cannot be recorded"), request_id, send, started)
@@ -157,7 +161,8 @@ class Sidecar:
     ) -> None:
         if rest in PUBLIC:
             admin = has_token(self.config, authorization) or (self.config.loopback and not self.config.clients)
-            inner = {**scope, "path": rest, "raw_path": rest.encode(), "asker": Asker(route, client, request_id, admin, admitted)}
+            asker = Asker(route, client, request_id, admin, admitted, trace_id(scope["headers"]))
+            inner = {**scope, "path": rest, "raw_path": rest.encode(), "asker": asker}
             await self._to_desk(inner, receive, send)
             return
         below = route.forward(rest)
@@ -178,8 +183,16 @@ class Sidecar:
             raise Refused("unmoderated_path", f"{_shown(tail)} carries content that this version does not moderate; "
                                               "the setting `passthrough` lets a path through by name")
         body = await read_body(receive, [], self.config.max_body, admitted.read)
-        await until_gone(receive, self._pass(scope, body, send, request_id, route, _written(scope, below)))
-        self.metrics.add("requests", route.name, "passed")
+        outcome = "cancelled"
+        try:
+            await until_gone(receive, self._pass(scope, body, send, request_id, route, _written(scope, below)))
+            outcome = "passed"
+        except UpstreamError as error:
+            outcome = "failed"
+            self.metrics.add("upstream_errors", error.code)
+            raise
+        finally:
+            self.metrics.add("requests", route.name, outcome)
 
     async def _pass(self, scope: Scope, body: bytes, send: Send, request_id: str, route: Route, path: str) -> None:
         """Pass a request and its answer on as they are."""
@@ -200,8 +213,6 @@ class Sidecar:
             async for chunk in answer.chunks():
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-        except UpstreamError:
-            raise ConnectionError("the upstream broke off") from None
         finally:
             answer.close()
 

@@ -30,6 +30,7 @@ from moderation.flow.http import (
     header,
     read_body,
     respond,
+    trace_id,
     upstream_decoder,
 )
 from moderation.flow.ledger import Entry, Ledger
@@ -87,8 +88,7 @@ class _Call:
         self, chat: Chat, scope: Scope, receive: Receive, send: Send, request_id: str, route: Route, client: Client | None,
         path: str, active: Active, admitted: Admitted,
     ) -> None:
-        self._admitted = admitted
-        self._chat, self._scope, self._receive, self._send = chat, scope, receive, send
+        self._chat, self._scope, self._receive, self._send, self._admitted = chat, scope, receive, send, admitted
         self._id, self._route, self._client, self._path, self._active = request_id, route, client, path, active
         self._entry: Entry | None = None
         self._read_at = 0.0
@@ -156,7 +156,8 @@ class _Call:
         begun = chat.clock()
         place = Place(chat.config.tenant_of(self._route, self._client), self._route.name, self._route.region)
         place = scoped(place, active, conversation.model, language_of(newest_user_text(conversation)))
-        verdict, entry = await self._decide(conversation, place, request, begun)
+        entry = self._open(conversation, place, request)
+        verdict = await self._recorded(entry, begun, partial(read, active, conversation, place))
         self._entry = entry
         self._admitted.judged()
         if verdict.blocked is not None:
@@ -175,19 +176,12 @@ class _Call:
         finally:
             answer.close()
 
-    async def _decide(
-        self, conversation: Conversation, place: Place, request: Any, begun: float
-    ) -> tuple[Verdict, Entry]:
-        """Judge the request and record it."""
-        entry = self._open(conversation, place, request)
-        verdict = await self._recorded(entry, begun, partial(read, self._active, conversation, place))
-        return verdict, entry
-
     def _open(self, conversation: Conversation, place: Place, request: Any) -> Entry:
         chat, active = self._chat, self._active
         listed = record.Names(chat.ledger.key, active.models, active.tools)
         entry = chat.ledger.entry(
-            self._id, place, active.policy.ref, strict=self._route.durability == "strict", listed=listed
+            self._id, place, active.policy.ref, strict=self._route.durability == "strict", listed=listed,
+            trace=trace_id(self._scope["headers"]),
         )
         user = request.get("user")
         entry.open(
@@ -379,8 +373,7 @@ class _Call:
         headers: Headers = [JSON, (b"x-request-id", self._id.encode())]
         if self._asked is not None and code != "audit_unavailable":
             headers = [JSON, *self._marks(self._asked.action.word, self._asked.degraded)]
-        headers += advice(known)
-        await respond(self._send, known.status, headers, answers.error_body(code, message, self._id))
+        await respond(self._send, known.status, [*headers, *advice(known)], answers.error_body(code, message, self._id))
 
 
 def _value(raw: bytes, good: bool) -> Any:

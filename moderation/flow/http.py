@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import zlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping
 from contextlib import suppress
@@ -24,6 +25,19 @@ def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
         if key == name or key.lower() == name:
             return value
     return None
+
+
+_TRACEPARENT = re.compile(rb"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def trace_id(headers: Headers) -> str | None:
+    """The trace id of traceparent (W3C Trace Context, 3.2), 32 hex digits; None where there is none, or not exactly one.
+
+    Of version 00 alone: what a later version has more is a caller's text, and this goes into the log.
+    """
+    given = [value for name, value in headers if name == b"traceparent"]
+    found = _TRACEPARENT.fullmatch(given[0]) if len(given) == 1 else None
+    return found[1].decode("ascii") if found else None
 
 
 class ClientGone(Exception):

@@ -160,7 +160,7 @@ def test_a_wait_that_wakes_late_proves_nothing_about_the_thread() -> None:
         job = asyncio.create_task(workers.run(lambda beat: gate.wait(10), 0.1))
         await asyncio.sleep(0.02)
         stall(0.3)
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.03)
         gate.set()
         assert await job
         gate.clear()
