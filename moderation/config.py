@@ -220,7 +220,7 @@ class _Reading:
                 self.passthrough(cast(tuple[str, ...], fit), where)
             return fit
         except Unfit as unfit:
-            got = "" if setting.secret else f", got {shown(value)}"
+            got = "" if setting.secret or "@" in str(value) else f", got {shown(value)}"  # a URL may hold a password
             self.told.add(where, f"{setting.name}: expected {unfit}{got}.{_service_link(setting, value)}")
             self.told.doubt.add(setting.name)
             return None
