@@ -159,7 +159,7 @@ class Desk:
     async def _moderate(self, request: Request) -> Response:
         asker: Asker = request.scope["asker"]
         raw = await read_body(request.receive, request.scope["headers"], self.config.max_body, asker.admitted.read)
-        await asker.admitted.turn()
+        await asker.admitted.slot()
         question = read_moderate(parse(raw))
         context = question.context
         if {"tenant", "route", "region"} & context.keys() and not asker.admin:
@@ -177,7 +177,7 @@ class Desk:
     async def _moderations(self, request: Request) -> Response:
         asker: Asker = request.scope["asker"]
         raw = await read_body(request.receive, request.scope["headers"], self.config.max_body, asker.admitted.read)
-        await asker.admitted.turn()
+        await asker.admitted.slot()
         value = parse(raw)
         results = []
         verdicts: list[Verdict] = []

@@ -73,7 +73,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("in_flight", Kind.GAUGE, "Requests that are being answered now."),
     Metric("refused", Kind.COUNTER, "Errors that the sidecar itself answered with, by code.", ("code",)),
     Metric("admission_refused", Kind.COUNTER, "Requests that were not admitted, by what there was too much of.", ("reason",)),
-    Metric("queueing_seconds", Kind.HISTOGRAM, "How long a request waited for its turn to be judged.", (), _QUICK),
+    Metric("queueing_seconds", Kind.HISTOGRAM, "How long a request waited for a slot to be judged in.", (), _QUICK),
     Metric("event_loop_delay_seconds", Kind.HISTOGRAM, "How late the event loop was, measured 20 times a second.", (), _QUICK),
     Metric("held_bytes", Kind.GAUGE, "Bytes of bodies that are held for requests in flight."),
     Metric("decisions", Kind.COUNTER, "Decisions by phase and enforced action.", ("phase", "action")),

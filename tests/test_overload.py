@@ -51,8 +51,8 @@ class Load:
         self.odd += _odd(reply)
 
     async def closed(self, clients: int, seconds: float) -> float:
-        """Requests a second where each client waits for its answer."""
-        end, before = time.monotonic() + seconds, self.sent
+        """Requests served in a second where each client waits for its answer."""
+        end, before = time.monotonic() + seconds, self.statuses[200]
 
         async def client() -> None:
             while time.monotonic() < end:
@@ -60,7 +60,7 @@ class Load:
 
         begun = time.monotonic()
         await asyncio.gather(*(client() for _ in range(clients)))
-        return (self.sent - before) / (time.monotonic() - begun)
+        return (self.statuses[200] - before) / (time.monotonic() - begun)
 
     async def open(self, rate: float, seconds: float, most: int) -> None:
         """So many requests a second, whether answered or not."""
@@ -100,25 +100,24 @@ async def metrics(port: int) -> dict[str, float]:
 
 
 SIZES = [
-    (3_000, False, "short prompts, judged in the event loop"),
-    (40_000, True, "long prompts, which wait for threads"),
+    (3_000, "short prompts, judged in the event loop"),
+    (40_000, "long prompts, which wait for threads"),
 ]
 
 
-@pytest.mark.parametrize(("size", "surely", "note"), SIZES, ids=[row[2] for row in SIZES])
-def test_three_times_the_capacity(tmp_path: Path, size: int, surely: bool, note: str) -> None:
+@pytest.mark.parametrize(("size", "note"), SIZES, ids=[row[1] for row in SIZES])
+def test_three_times_the_capacity(tmp_path: Path, size: int, note: str) -> None:
     async def go(process: Process) -> None:
         load = Load(process.port, size)
         await load.closed(2, 0.3)  # what is built with the first request is built
-        capacity = await load.closed(4, 0.6)
-        assert set(load.statuses) == {200}, "a few clients are no overload"
+        capacity = await load.closed(8, 0.6)
         before = resident(process)
         await load.open(3 * capacity, 1.0, 1000)
         middle = resident(process)
         await load.open(3 * capacity, 1.0, 1000)
         after = resident(process)
         assert load.odd == []
-        assert load.statuses[503] or not surely, "so much more than it can do, and nothing was refused"
+        assert load.statuses[503], "so much more than it can do, and nothing was refused"
         told = await metrics(process.port)
         assert sum(value for name, value in told.items() if name.startswith("moderation_detector_unknown_total")) == 0
         assert sum(value for name, value in told.items() if name.startswith("moderation_degraded_total")) == 0

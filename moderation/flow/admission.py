@@ -1,9 +1,9 @@
-"""Admission: whether one more request is served, told before its body is read; and whose turn it is to be judged.
+"""Admission: whether one more request is served, told before its body is read; and when it is judged.
 
 What was admitted is finished, so whatever would queue without bound is refused here, early and cheaply. Limited are the requests
 in flight, the bytes of bodies that are held at once, and how long requests wait for the processor. They wait in one place, where
 it can be seen: a few are judged at a time, the others queue before that, in their order. So detectors and the event loop never
-have more to do than a few requests, and streams go on as they should. A stream that waits for its upstream holds no turn.
+have more to do than a few requests, and streams go on as they should. A stream that waits for its upstream holds no slot.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from moderation.errors import Refused
 
 BEAT = 0.05
 """Seconds between two beats."""
-TURNS = 8
+SLOTS = 8
 """Requests that are judged at a time: enough for the processor to be busy while some wait for a detector's thread."""
 
 
@@ -37,7 +37,7 @@ _WORDS = {
 
 
 class Admitted:
-    """A request that is served: what is held for it, and its turn. `leave` when it is over."""
+    """A request that is served: what is held for it, and its slot. `leave` when it is over."""
 
     __slots__ = ("_admission", "held", "judging")
 
@@ -45,7 +45,7 @@ class Admitted:
         self._admission = admission
         self.held = 0
         self.judging = False
-        """Whether it has its turn."""
+        """Whether it has a slot."""
 
     def read(self, size: int) -> None:
         """So many bytes of its body have come. Raises Refused(overloaded) where others leave no room for them.
@@ -60,12 +60,12 @@ class Admitted:
         self._admission.held += size
         self.held += size
 
-    async def turn(self) -> None:
-        """Wait for the turn to be judged."""
+    async def slot(self) -> None:
+        """Wait for a slot to be judged in."""
         await self._admission.queue(self)
 
     def judged(self) -> None:
-        """It needs its turn no more. The next has it when the event loop has come round, and others have had theirs."""
+        """It needs its slot no more. The next has it when the event loop has come round, and others have had their time."""
         if self.judging:
             self.judging = False
             asyncio.get_running_loop().call_soon(self._admission.next)
@@ -84,18 +84,18 @@ class Admission:
                  "held", "in_flight")
 
     def __init__(
-        self, most_requests: int, most_bytes: int, most_wait: float, *, clock: Callable[[], float], turns: int = TURNS,
+        self, most_requests: int, most_bytes: int, most_wait: float, *, clock: Callable[[], float], slots: int = SLOTS,
         refused: Callable[[str], None] = lambda reason: None, waited: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         """`most_wait` in seconds, 0 for ever; `clock` is monotonic.
 
-        `refused` is told the reason of each refusal, `waited` how long each request waited for its turn.
+        `refused` is told the reason of each refusal, `waited` how long each request waited for its slot.
         """
         self._most_requests = most_requests
         self._most_bytes = most_bytes
         self._most_wait = most_wait or float("inf")
         self._clock = clock
-        self._free = turns
+        self._free = slots
         self._queue: deque[tuple[Admitted, float, asyncio.Future[None]]] = deque()
         self._refused = refused
         self._waited = waited
@@ -112,7 +112,7 @@ class Admission:
         if self._queue and now - self._queue[0][1] > self._most_wait:
             raise self._refusal(Reason.WAITING)
         if self._beat_at is not None and now - self._beat_at - BEAT > self._most_wait:
-            # The event loop has not come round for so long: all that has become ready since is served in turn.
+            # The event loop has not come round for so long: all that has become ready since is served first.
             raise self._refusal(Reason.WAITING)
         self.room(length or 0)
         self.in_flight += 1
@@ -127,7 +127,7 @@ class Admission:
             raise self._refusal(Reason.MEMORY)
 
     async def queue(self, admitted: Admitted) -> None:
-        """Wait for a turn; first come, first served."""
+        """Wait for a slot; first come, first served."""
         if self._free:
             self._free -= 1
             admitted.judging = True
@@ -143,7 +143,7 @@ class Admission:
         self._waited(self._clock() - place[1])
 
     def next(self) -> None:
-        """A turn is over: the first in the queue has it, if there is one."""
+        """A slot is free: the first in the queue has it, if there is one."""
         if not self._queue:
             self._free += 1
             return

@@ -133,7 +133,7 @@ class _Call:
         headers: Headers = self._scope["headers"]
         raw = await read_body(self._receive, headers, chat.config.max_body, self._admitted.read)
         self._read_at = chat.clock()
-        await self._admitted.turn()
+        await self._admitted.slot()
         request = body.parse(raw)
         conversation = openai.read_request(request)
         watcher = asyncio.create_task(self._watch(asyncio.current_task()))

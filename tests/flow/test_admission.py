@@ -27,9 +27,9 @@ class Clock:
         return self.now
 
 
-def admission(requests: int = 1000, memory: int = 1000, wait: float = 1.0, turns: int = 2) -> tuple[Admission, Clock, list[str]]:
+def admission(requests: int = 1000, memory: int = 1000, wait: float = 1.0, slots: int = 2) -> tuple[Admission, Clock, list[str]]:
     clock, reasons = Clock(), list[str]()
-    return Admission(requests, memory, wait, clock=clock, turns=turns, refused=reasons.append), clock, reasons
+    return Admission(requests, memory, wait, clock=clock, slots=slots, refused=reasons.append), clock, reasons
 
 
 def run(test: Any) -> None:
@@ -129,16 +129,16 @@ def test_a_beat_tells_how_late_it_is() -> None:
     assert door.beat() == pytest.approx(0)
 
 
-def test_turns_are_few_and_come_in_order() -> None:
+def test_slots_are_few_and_are_had_in_order() -> None:
     async def go() -> None:
         waited: list[float] = []
         clock = Clock()
-        door = Admission(1000, 1000, 1.0, clock=clock, turns=2, waited=waited.append)
+        door = Admission(1000, 1000, 1.0, clock=clock, slots=2, waited=waited.append)
         had: list[int] = []
 
         async def one(number: int, ends: asyncio.Event) -> None:
             admitted = door.enter(0)
-            await admitted.turn()
+            await admitted.slot()
             had.append(number)
             await ends.wait()
             admitted.judged()
@@ -167,20 +167,20 @@ def test_turns_are_few_and_come_in_order() -> None:
         await settle()
         again = [door.enter(0) for _ in range(2)]
         for admitted in again:
-            await asyncio.wait_for(admitted.turn(), 1)
+            await asyncio.wait_for(admitted.slot(), 1)
 
     run(go())
 
 
-def test_a_turn_that_is_given_as_its_request_is_cancelled_goes_on_to_the_next() -> None:
+def test_a_slot_that_is_given_as_its_request_is_cancelled_goes_on_to_the_next() -> None:
     async def go() -> None:
-        door, _, _ = admission(turns=1)
+        door, _, _ = admission(slots=1)
         first, second, third = (door.enter(0) for _ in range(3))
-        await first.turn()
-        waiting = asyncio.create_task(second.turn())
-        last = asyncio.create_task(third.turn())
+        await first.slot()
+        waiting = asyncio.create_task(second.slot())
+        last = asyncio.create_task(third.slot())
         await settle()
-        door.next()  # the turn is given to the second
+        door.next()  # the slot is given to the second
         waiting.cancel()
         await settle()
         assert second.judging
@@ -190,16 +190,16 @@ def test_a_turn_that_is_given_as_its_request_is_cancelled_goes_on_to_the_next() 
     run(go())
 
 
-def test_no_more_begin_each_time_round_than_there_are_turns() -> None:
-    """What is judged without a pause gives its turn back at once; the event loop must come round all the same."""
+def test_no_more_begin_each_time_round_than_there_are_slots() -> None:
+    """What is judged without a pause gives its slot back at once; the event loop must come round all the same."""
     async def go() -> None:
-        door, _, _ = admission(turns=2)
+        door, _, _ = admission(slots=2)
         begun: list[int] = []
         round_ = 0
 
         async def one() -> None:
             admitted = door.enter(0)
-            await admitted.turn()
+            await admitted.slot()
             begun.append(round_)
             admitted.leave()
 

@@ -270,10 +270,21 @@ def test_an_error_of_the_upstream_is_handed_on_and_not_tried_again(tmp_path: Pat
     run(go())
 
 
-def test_a_stream_that_cannot_be_moderated_is_counted(tmp_path: Path) -> None:
-    """Its text stands where nobody can tell whose it is."""
+UNREADABLE = [
+    ("an event that is no JSON", [*ONE, b"data: {not json\n\n", b"data: [DONE]\n\n"]),
+    ("text after its own end", sse(chunk({"content": "One. "}), chunk({}, "stop"), chunk({"content": "Two."}))),
+]
+
+
+@pytest.mark.parametrize(("note", "steps"), UNREADABLE, ids=[row[0] for row in UNREADABLE])
+def test_a_stream_that_cannot_be_moderated_is_counted(tmp_path: Path, note: str, steps: list[bytes]) -> None:
     async def go() -> None:
-        async with Kitchen(tmp_path, stream_script(*ONE, b"data: {not json\n\n", b"data: [DONE]\n\n")) as kitchen:
-            await told(kitchen, "stream", "upstream_invalid", 502, begun=True)
+        async with Kitchen(tmp_path, stream_script(*steps)) as kitchen:
+            reply = await request(kitchen, "stream")
+            await reply.read_all()
+            assert frames(reply.body)[-1]["error"]["code"] == "upstream_invalid", note
+            assert counted(kitchen, "upstream_errors_total") == {'moderation_upstream_errors_total{code="upstream_invalid"}': 1}
+            leaves = kitchen.leaves(reply.header("x-request-id") or "")
+            assert [leaf["outcome"] for leaf in leaves if leaf["kind"] == "close"] == ["upstream_error"]
 
     run(go())
