@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from bench.upstream import CHUNKS
 
@@ -23,9 +24,21 @@ class Measured:
     whole: list[int] = field(default_factory=list)
     first: list[int] = field(default_factory=list)
     events: list[int] = field(default_factory=list)
+    turns: list[list[int]] = field(default_factory=list)
+    """Of chats: the times of the first turns, of the second ones, and so on."""
     seconds: float = 0.0
     cpu: float = 0.0
     peak_mib: float = 0.0
+
+    def add(self, got: Mapping[str, Any]) -> None:
+        """What the load generator says of one round."""
+        self.whole += got["whole"]
+        self.first += got["first"]
+        self.events += got["events"]
+        self.seconds += got["seconds"]
+        if len(got["turns"]) > 1:
+            before = self.turns or [[]] * len(got["turns"])
+            self.turns = [[*some, *more] for some, more in zip(before, got["turns"], strict=True)]
 
     @property
     def cpu_per_request(self) -> float:
@@ -36,7 +49,9 @@ class Measured:
                 "ttft_p50_us": at(self.first, 0.5), "ttft_p99_us": at(self.first, 0.99),
                 "event_p50_us": at(self.events, 0.5), "event_p99_us": at(self.events, 0.99),
                 "per_second": len(self.whole) / self.seconds, "cpu_us_per_request": self.cpu_per_request,
-                "peak_mib": self.peak_mib}
+                "peak_mib": self.peak_mib, "event_max_us": max(self.events, default=0),
+                **({"turn_1_p50_us": at(self.turns[0], 0.5), f"turn_{len(self.turns)}_p50_us": at(self.turns[-1], 0.5)}
+                   if self.turns else {})}
 
 
 @dataclass(frozen=True)
@@ -61,19 +76,32 @@ class Report:
                  ""]
         names = next(iter(self.targets.values())).keys() if self.targets else ()
         for load in names:
-            lines += [f"## {load}", "", *self._rows({name: loads[load] for name, loads in self.targets.items()}), ""]
+            measured = {name: loads[load] for name, loads in self.targets.items()}
+            rows = _turns(measured) if any(one.turns for one in measured.values()) else self._rows(measured)
+            lines += [f"## {load}", "", *rows, ""]
         lines += ["`over pass` compares with the bare pass-through, times at p50. An event's time runs from the upstream's write "
                   "to the client's read."]
         return "\n".join(lines) + "\n"
 
     def _rows(self, targets: Mapping[str, Measured]) -> list[str]:
         stream = any(measured.stream for measured in targets.values())
-        streamed = ["TTFT p50 ms", "event p50 µs", "event p99 µs", "event over pass µs"] if stream else ["over pass ms"]
+        events = ["TTFT p50 ms", "event p50 µs", "event p99 µs", "event max µs", "event over pass µs"]
+        streamed = events if stream else ["over pass ms"]
         columns = ["target", "p50 ms", "p99 ms", *streamed, "CPU µs/request",
-                   "CPU over pass µs/" + ("chunk" if stream else "request"), "peak MiB", "requests/s"]
+                   "CPU over pass µs/" + ("chunk" if stream else "request"), "peak MiB", "requests/s", "of pass"]
         base = targets.get(BASELINE)
-        rows = [row(_cells(name, measured, base)) for name, measured in targets.items()]
+        rows = [row([*_cells(name, measured, base), _share(measured, base)]) for name, measured in targets.items()]
         return [row(columns), "|" + "---|" * len(columns), *rows]
+
+
+def _turns(targets: Mapping[str, Measured]) -> list[str]:
+    """What a turn of a chat takes, as its history grows."""
+    some = [turn for turn in (1, 2, 10, 20, 40) if turn <= len(next(iter(targets.values())).turns)]
+    rows = [row(["target", *(f"turn {turn} p50 ms" for turn in some), "last / first"]), "|" + "---|" * (len(some) + 2)]
+    for name, measured in targets.items():
+        times = [at(measured.turns[turn - 1], 0.5) / 1000 for turn in some]
+        rows.append(row([name, *(f"{time:.3f}" for time in times), f"{times[-1] / times[0]:.2f}"]))
+    return rows
 
 
 def _cells(name: str, measured: Measured, base: Measured | None) -> list[str]:
@@ -82,6 +110,7 @@ def _cells(name: str, measured: Measured, base: Measured | None) -> list[str]:
     cells = [name, f"{got['p50_us'] / 1000:.3f}", f"{got['p99_us'] / 1000:.3f}"]
     if measured.stream:
         cells += [f"{got['ttft_p50_us'] / 1000:.3f}", f"{got['event_p50_us']:.0f}", f"{got['event_p99_us']:.0f}",
+                  f"{got['event_max_us']:.0f}",
                   f"{got['event_p50_us'] - at(against.events, 0.5):+.0f}" if against else ""]
     else:
         cells.append(f"{(got['p50_us'] - at(against.whole, 0.5)) / 1000:+.3f}" if against else "")
@@ -90,6 +119,11 @@ def _cells(name: str, measured: Measured, base: Measured | None) -> list[str]:
     more = measured.cpu_per_request - against.cpu_per_request if against else 0.0
     over = f"{more / (CHUNKS if measured.stream else 1):+.1f}" if against else ""
     return [*cells, f"{measured.cpu_per_request:.0f}", over, f"{measured.peak_mib:.0f}", f"{got['per_second']:.0f}"]
+
+
+def _share(measured: Measured, base: Measured | None) -> str:
+    """How many requests a second, as a part of the bare pass-through's."""
+    return f"{measured.figures()['per_second'] / base.figures()['per_second']:.2f}" if base else ""
 
 
 def row(cells: Sequence[str]) -> str:

@@ -1,7 +1,8 @@
 """Runs the benchmark: the same upstream and load generator, each a process of its own, against every target in turn.
 
 Targets: `direct` (no proxy), `pass` (a bare aiohttp pass-through), `strict` and `fast` (the sidecar with the default policy and
-that durability of its log). The rounds go round the targets, so that a noisy minute hits all of them.
+that durability of its log), `workers` (as `fast`, with two workers). The rounds go round the targets, so that a noisy minute hits
+all of them.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from bench.load import CHARS, Shape
 from bench.report import Measured, Report, machine
 
 ROOT = Path(__file__).parent.parent
-TARGETS = ("direct", "pass", "strict", "fast")
+TARGETS = ("direct", "pass", "strict", "fast", "workers")
 TICKS = os.sysconf("SC_CLK_TCK")
+LONG = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -33,21 +36,38 @@ class Load:
     """One shape of load, and how much of it a round takes."""
 
     name: str
-    clients: int
-    stream: bool
     requests: int
     quick: int
+    clients: int = 1
+    stream: bool = False
     gap_ms: float = 0.0
     """Between the chunks of a stream. Paced as a model speaks, or back to back: what the work costs, without the waking up."""
+    chars: int = CHARS
+    turns: int = 1
+    beside: int = 0
+    """Code points of the prompts that another client sends meanwhile, one after the other."""
+
+    def shape(self, port: int, requests: int) -> Shape:
+        return Shape(port, self.clients, requests, self.stream, self.gap_ms, self.chars, self.turns)
 
 
 LOADS = (
-    Load("whole, 1 client", 1, False, 300, 60),
-    Load("whole, 32 clients", 32, False, 1600, 320),
-    Load("64-chunk stream, 1 client, 5 ms apart", 1, True, 16, 4, 5.0),
-    Load("64-chunk stream, 32 clients, 5 ms apart", 32, True, 96, 32, 5.0),
-    Load("64-chunk stream, 1 client, back to back", 1, True, 60, 20),
-    Load("64-chunk stream, 8 clients, back to back", 8, True, 400, 80),
+    Load("whole, 1 client", 300, 60),
+    Load("whole, 8 clients", 800, 160, clients=8),
+    Load("whole, 32 clients", 1600, 320, clients=32),
+    Load("whole, 128 clients", 1920, 384, clients=128),
+    Load("64-chunk stream, 1 client, 5 ms apart", 16, 4, stream=True, gap_ms=5.0),
+    Load("64-chunk stream, 32 clients, 5 ms apart", 96, 32, clients=32, stream=True, gap_ms=5.0),
+    Load("64-chunk stream, 1 client, back to back", 60, 20, stream=True),
+    Load("64-chunk stream, 8 clients, back to back", 400, 80, clients=8, stream=True),
+    Load("64-chunk stream, 32 clients, back to back", 400, 64, clients=32, stream=True),
+    Load("whole, 1 client, prompts of 1,000 characters", 100, 10, chars=1_000),
+    Load("whole, 1 client, prompts of 10,000 characters", 50, 5, chars=10_000),
+    Load("whole, 1 client, prompts of 100,000 characters", 10, 2, chars=100_000),
+    Load("whole, 1 client, prompts of 1,000,000 characters", 4, 1, chars=LONG),
+    Load("64-chunk stream, 1 client, 5 ms apart, beside prompts of 1,000,000 characters", 8, 2, stream=True, gap_ms=5.0,
+         beside=LONG),
+    Load("chat of 40 turns, 1 client", 2, 1, turns=40),
 )
 
 
@@ -106,6 +126,16 @@ def cpu_seconds(pid: int) -> float:
         return cpu_seconds(pid)
 
 
+def family(pid: int) -> list[int]:
+    """A process and its children: a supervisor and its workers."""
+    children = [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+    return [pid, *children]
+
+
+def family_seconds(pid: int) -> float:
+    return sum(map(cpu_seconds, family(pid)))
+
+
 def ticks(pid: int) -> float:
     """The same, from proc(5), fields 14 and 15."""
     after_name = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -131,22 +161,26 @@ def sync_micros(folder: Path, count: int = 200) -> list[int]:
     return taken
 
 
+def command(shape: Shape) -> list[str]:
+    return [sys.executable, "-m", "bench.load", shape.json()]
+
+
 def measure(target: Target, load: Load, requests: int) -> None:
-    before = cpu_seconds(target.pid) if target.pid else 0.0
-    kind = "stream" if load.stream else "whole"
-    command = [sys.executable, "-m", "bench.load", str(target.port), str(load.clients), str(requests), kind, str(load.gap_ms)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
-    if done.returncode:
-        raise SystemExit(f"bench: {target.name}, {load.name}: {done.stderr.strip()[-2000:]}")
-    got = json.loads(done.stdout)
-    kept = target.measured.setdefault(load.name, Measured(load.stream))
-    kept.whole += got["whole"]
-    kept.first += got["first"]
-    kept.events += got["events"]
-    kept.seconds += got["seconds"]
-    if target.pid:
-        kept.cpu += cpu_seconds(target.pid) - before
-        kept.peak_mib = max(kept.peak_mib, peak_mib(target.pid))
+    with ExitStack() as stack:
+        if load.beside:
+            stack.enter_context(process(*command(Shape(target.port, requests=1000, chars=load.beside))))
+            time.sleep(0.5)
+        before = family_seconds(target.pid) if target.pid else 0.0
+        asked = command(load.shape(target.port, requests))
+        done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, timeout=600)
+        if done.returncode:
+            raise SystemExit(f"bench: {target.name}, {load.name}: {done.stderr.strip()[-2000:]}")
+        got = json.loads(done.stdout)
+        kept = target.measured.setdefault(load.name, Measured(load.stream))
+        kept.add(got)
+        if target.pid:
+            kept.cpu += family_seconds(target.pid) - before
+            kept.peak_mib = max(kept.peak_mib, sum(peak_mib(pid) for pid in family(target.pid)))
 
 
 def start(name: str, upstream_port: int, folder: Path, stack: ExitStack) -> Target:
@@ -157,10 +191,11 @@ def start(name: str, upstream_port: int, folder: Path, stack: ExitStack) -> Targ
         child = stack.enter_context(process(sys.executable, "-m", "bench.passthrough", str(port), str(upstream_port)))
         listening(child, port)
     else:
+        durability, workers = ("fast", "2") if name == "workers" else (name, "1")
         child = stack.enter_context(process(
             sys.executable, "-m", "moderation", "serve", "--upstream", f"http://127.0.0.1:{upstream_port}/v1",
-            "--host", "127.0.0.1", "--port", str(port), "--data", str(folder / name), "--durability", name,
-            "--log-level", "error"))
+            "--host", "127.0.0.1", "--port", str(port), "--data", str(folder / name), "--durability", durability,
+            "--workers", workers, "--log-level", "error"))
         listening(child, port, "/readyz")
     return Target(name, port, child.pid)
 
@@ -168,7 +203,8 @@ def start(name: str, upstream_port: int, folder: Path, stack: ExitStack) -> Targ
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description="What the sidecar costs.")
     parser.add_argument("--quick", action="store_true", help="one short round: a look, not a measurement")
-    parser.add_argument("--targets", default=",".join(TARGETS), help="which of direct, pass, strict, fast (default: all)")
+    parser.add_argument("--targets", default=",".join(TARGETS), help=f"which of {', '.join(TARGETS)} (default: all)")
+    parser.add_argument("--loads", default="", metavar="TEXT", help="only those with this in their names")
     parser.add_argument("--rounds", type=int, default=0, metavar="N", help="rounds over all targets (default: 5; with --quick 1)")
     parser.add_argument("--data", type=Path, metavar="DIR", help="the disk for the logs (default: a temporary folder)")
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results", metavar="DIR", help="where the results go")
@@ -176,6 +212,9 @@ def main(arguments: Sequence[str]) -> int:
     names = chosen.targets.split(",")
     if unknown := set(names) - set(TARGETS):
         parser.error(f"unknown targets {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}")
+    loads = [load for load in LOADS if chosen.loads in load.name]
+    if not loads:
+        parser.error(f"no load has {chosen.loads!r} in its name; there are: {'; '.join(load.name for load in LOADS)}")
     if not Path("/proc/self/stat").exists():
         parser.error("CPU and memory are read from /proc: run this on Linux")
     rounds = chosen.rounds or (1 if chosen.quick else 5)
@@ -186,11 +225,11 @@ def main(arguments: Sequence[str]) -> int:
         listening(upstream, upstream_port)
         targets = [start(name, upstream_port, folder, stack) for name in names]
         for target in targets:  # imports, connections, caches of the code: none of what is asked
-            for load in LOADS:
-                measure(target, load, load.clients * 2)
+            for load in loads:
+                measure(target, load, load.clients if load.clients > 1 else 2)
             target.measured.clear()
         for count in range(rounds):
-            for load in LOADS:
+            for load in loads:
                 for target in targets:
                     said = f"\rround {count + 1} of {rounds}: {load.name}, {target.name}"
                     print(f"{said:70}", end="", file=sys.stderr, flush=True)

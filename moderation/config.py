@@ -65,6 +65,9 @@ class Config:
     max_wait: float
     stream_buffer: int
     cache: int
+    allowed_hosts: tuple[str, ...]
+    head_timeout: float
+    body_timeout: float
     connect_timeout: float
     first_byte_timeout: float
     idle_timeout: float
@@ -84,7 +87,14 @@ class Config:
 
     @property
     def loopback(self) -> bool:
-        return self.host in {"localhost", "::1"} or re.fullmatch(r"127(\.[0-9]{1,3}){3}", self.host) is not None
+        return _loops(self.host)
+
+    def answers_for(self, host: str) -> bool:
+        """Whether a request may name this host (the header Host, with a port or without)."""
+        name = re.sub(r":[0-9]*$", "", host).strip("[]").lower()
+        if self.allowed_hosts:
+            return "*" in self.allowed_hosts or name in self.allowed_hosts
+        return not self.loopback or _loops(name) or name == self.host.lower()
 
     def route_for(self, path: str, client: str | None, port: int) -> tuple[Route, str]:
         """The first route that matches, and the path that is left below it."""
@@ -136,6 +146,10 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str], read_file:
                     clients_by_key={client.key_sha256: client for client in clients},
                     warnings=tuple(_strangers(environ, routing.named)))
     return replace(config, warnings=(*config.warnings, _OPEN)) if not config.loopback and not clients else config
+
+
+def _loops(host: str) -> bool:
+    return host in {"localhost", "::1"} or re.fullmatch(r"127(\.[0-9]{1,3}){3}", host) is not None
 
 
 _OPEN = ("anybody who reaches the port may use it: `host` is not loopback, and there are no `clients` in the configuration. "

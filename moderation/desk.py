@@ -9,7 +9,7 @@ import hmac
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from moderation.audit import record
 from moderation.config import Config
 from moderation.errors import CODES, LogError, Refused
+from moderation.flow.account import Account
 from moderation.flow.admission import Admitted
 from moderation.flow.http import advice, read_body
 from moderation.flow.ledger import Entry, Ledger
@@ -31,6 +32,7 @@ from moderation.metrics import CONTENT_TYPE, Metrics
 from moderation.routes import Client, Route
 from moderation.settings import NAME, Unfit
 from moderation.text import Conversation, Phase, Scope
+from moderation.tracing import Step
 from moderation.wire.answers import error_body
 from moderation.wire.body import parse
 from moderation.wire.moderations import moderations_json, read_moderations
@@ -58,6 +60,7 @@ class Asker:
     admin: bool
     """May set tenant, route and region: by the admin token, or on loopback without client keys."""
     admitted: Admitted
+    account: Account = field(default_factory=Account)
     trace: str | None = None
     """The W3C trace id that the request names."""
 
@@ -105,6 +108,8 @@ class Desk:
                 refused = Refused("internal_error", CODES["internal_error"].meaning)
         if refused.code != "internal_error":  # the server hears of that too, and counts it
             self.metrics.refused(refused.code)
+        account: Account = request.scope["account"]
+        account.code = refused.code
         status, headers, body = refusal(refused, request.scope["request_id"])
         return Response(body, status, headers={**{name.decode(): value.decode() for name, value in headers}, **allow})
 
@@ -140,7 +145,6 @@ class Desk:
         return {"status": status, **parts}, ok
 
     async def _metrics(self) -> Response:
-        self.metrics.set("log_failed", 1 if self.latched() else 0)
         return Response(self.metrics.text(), media_type=CONTENT_TYPE)
 
     async def _index(self, request: Request) -> Response:
@@ -222,12 +226,15 @@ class Desk:
         """Judge and record; with an `entry`, as further decisions of the same request, which the caller closes."""
         single = entry is None
         made = entry if entry is not None else self._open(asker, active, place, conversation, endpoint, simulated)
+        asker.account.trace.open(Step.JUDGE_INPUT)
         verdict = await judged(made, lambda too_large: read(active, conversation, place, too_large=too_large))
+        asker.account.trace.close(Step.JUDGE_INPUT)
         if single and endpoint == "/moderate":
             made.close("blocked" if verdict.blocked else "completed")
         await made.write()
         for ruling in verdict.rulings:
             self.metrics.decided(ruling.phase, ruling.outcome)
+            asker.account.decided(ruling.outcome)
         return verdict, made
 
     def _open(

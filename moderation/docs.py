@@ -16,8 +16,10 @@ from pathlib import Path
 
 from moderation.cli import VERBS
 from moderation.cli.verb import Argument, Verb
+from moderation.doctor.checks import CHECKS
 from moderation.errors import CODES
-from moderation.metrics import METRICS, PREFIX, VOCABULARY
+from moderation.events import EVENTS
+from moderation.metrics import METRICS, PREFIX, PROCESS, VOCABULARY
 from moderation.policy.faults import CODES as POLICY_CODES
 from moderation.settings import SETTINGS
 
@@ -65,7 +67,8 @@ class Page:
         return _FRAME.format(title=html.escape(self.title), links=links, body="\n".join(body), made=_inline(_MADE))
 
 
-NAVIGATION = (("index", "start"), ("settings", "settings"), ("codes", "error codes"), ("metrics", "metrics"), ("cli", "commands"))
+NAVIGATION = (("index", "start"), ("settings", "settings"), ("codes", "error codes"), ("metrics", "metrics"),
+              ("events", "events"), ("doctor", "doctor"), ("cli", "commands"))
 
 _FRAME = """<!doctype html>
 <html lang="en">
@@ -161,7 +164,49 @@ def metrics_page() -> Page:
         f"`GET /metrics`, in Prometheus' text format; every name begins with `{PREFIX}`. No label holds what a caller chose: "
         "names that neither the configuration nor the active policy has are counted as `other`."), (
         Table("", "", ("metric", "kind", "labels", "what it tells"), rows),
+        Table("The process", "Under the names that they have for every program; on Linux alone.", ("metric", "what it tells"),
+              tuple((f"`{name}`", help) for name, help in PROCESS.items())),
         Table("Labels with fixed words", "", ("label", "words"), words),
+    ))
+
+
+def events_page() -> Page:
+    rows = tuple((f"`{name}`", event.level.word, event.when, ", ".join(f"`{one}`" for one in event.fields), event.todo)
+                 for name, event in EVENTS.items())
+    return Page("events", "Operational log", (
+        "What a running sidecar says on stderr: one JSON object a line, with `time` (RFC 3339, UTC), `level`, `event`, "
+        "`request_id` where there is a request, `message` for people where the fields do not say all, and the event's fields; on "
+        "a terminal, the same in words. The setting `log_level` says from which level on. No line holds content or what a caller "
+        "chose; of errors, kind and place are told, and not their text. A slow reader of stderr stops nothing: lines that do not "
+        "fit a queue of 10,000 are dropped, and counted. A sidecar that does not start says why in words, and ends with an exit "
+        "code."), (
+        Table("", "", ("event", "level", "when", "fields", "what to do"), rows),
+        Table("The event `request`", "One line for each request that was moderated, judged, passed through or refused.",
+              ("field", "what it tells"), _REQUEST),
+    ))
+
+
+_REQUEST = (
+    ("`endpoint`", "`/chat/completions`, `/moderate`, `/v1/moderations`, or `passed` for what is not moderated; none where it "
+                   "was refused before that was known"),
+    ("`status`", "the HTTP status that went out; 0 where the client left first"),
+    ("`outcome`", "as the label of `moderation_requests_total`"),
+    ("`code`", "the error of ours that it ended with"),
+    ("`action`, `degraded`", "the most severe of its decisions, and whether one leaned on a detector that gave no answer"),
+    ("`ms`", "from its arrival to the last byte of its answer"),
+    ("`upstream_status`, `upstream_ms`", "what the upstream answered, and how long its first byte took"),
+    ("`received`, `sent`", "bytes of its body, decoded, and of the answer's body"),
+)
+
+
+def doctor_page() -> Page:
+    rows = tuple((f"`{name}`", check.what, check.todo) for name, check in CHECKS.items())
+    return Page("doctor", "Doctor", (
+        "`moderation doctor` takes the flags of `serve`, looks at everything, and says of each look `ok`, `warn` or `fault`, "
+        "what it found, and what to do. It exits with 1 where there is a fault. It writes nothing but a probe in the data "
+        "folder, which it removes, and may run beside a sidecar. It asks the upstream for its models, with the key of the "
+        "configuration or of `--key-env`; it never shows a key."), (
+        Table("", "", ("check", "what it looks at", "what to do where it is not so"), rows),
     ))
 
 
@@ -182,7 +227,8 @@ def _argument(argument: Argument) -> tuple[str, str]:
 
 
 def pages() -> tuple[Page, ...]:
-    return settings_page(), codes_page(), metrics_page(), cli_page(sorted(VERBS, key=lambda verb: verb.words))
+    verbs = sorted(VERBS, key=lambda verb: verb.words)
+    return settings_page(), codes_page(), metrics_page(), events_page(), doctor_page(), cli_page(verbs)
 
 
 def files(root: Path) -> Iterator[tuple[Path, str]]:

@@ -58,6 +58,25 @@ CODES: dict[str, Code] = {
         "The policy blocked the request or the answer.",
         "Change the content, or ask the policy's owner; quote the decision id.",
     ),
+    "invalid_http": Code(
+        400, _CLIENT, False,
+        "The request is not HTTP/1.1 that every reader reads alike.",
+        "Use an HTTP library; the message names the place.",
+    ),
+    "headers_too_large": Code(
+        431, _CLIENT, False, "The request's headers are over the limit.", "Send fewer and shorter headers."
+    ),
+    "request_timeout": Code(
+        408, _CLIENT, True, "The request did not come in time.", "Send it faster, or raise head_timeout or body_timeout."
+    ),
+    "expectation_failed": Code(
+        417, _CLIENT, False, "The request expects what is not done here.", "Leave the header Expect out, or send 100-continue."
+    ),
+    "host_not_allowed": Code(
+        421, _CLIENT, False,
+        "The header Host names a host that this sidecar does not answer for.",
+        "Use one of `allowed_hosts` in base_url, or add yours to it.",
+    ),
     "invalid_json": Code(
         400, _CLIENT, False,
         "The body is not one JSON object in UTF-8 that every reader reads alike.",
@@ -73,7 +92,7 @@ CODES: dict[str, Code] = {
     "unsupported_encoding": Code(
         415, _CLIENT, False,
         "The content-encoding is not one that is read.",
-        "Use identity, gzip or deflate.",
+        "Use identity, gzip, deflate, br or zstd, and one of them alone.",
     ),
     "unmoderated_path": Code(
         403, _CLIENT, False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import sys
@@ -18,20 +19,25 @@ from moderation.audit.store import Log
 from moderation.config import Config
 from moderation.desk import Desk
 from moderation.errors import LogError, UsageError
+from moderation.events import Say
 from moderation.flow.admission import BEAT, Admission
 from moderation.flow.chat import Chat
 from moderation.flow.ledger import Ledger
 from moderation.flow.loading import FileLoader
 from moderation.flow.policies import Policies
 from moderation.metrics import Metrics
+from moderation.pulse import Pulse
 from moderation.routes import Route
 from moderation.server import Sidecar, bind, listen
+from moderation.tracing import NoTracing, Tracing
 from moderation.ulid import ulid
 from moderation.upstream import Reach, Timeouts, Upstream
 
 PAGES = Path(__file__).parent / "pages"
 WATCH = 0.5
 """Seconds between looks at the policy files."""
+COLLECT = (10_000, 20, 20)
+"""Containers made before the youngest are looked through for cycles, which a request makes none of, and so on up."""
 SWITCH = 0.001
 """Seconds that one thread may keep the interpreter from the others."""
 
@@ -81,12 +87,14 @@ class House:
     loader: FileLoader
     upstreams: Upstreams
     sidecar: Sidecar
-    say: Callable[[str], None]
+    say: Say
+    tracing: Tracing
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @classmethod
     async def open(
-        cls, config: Config, metrics: Metrics, loader: FileLoader, say: Callable[[str], None], disk: Disk | None = None
+        cls, config: Config, metrics: Metrics, loader: FileLoader, say: Say, disk: Disk | None = None,
+        tracing: Tracing | None = None,
     ) -> House:
         """Open the log, load the policies. Raises UsageError or LogError, and leaves nothing open then."""
         check(config)
@@ -114,29 +122,52 @@ class House:
         ledger = Ledger(log, log.fingerprint_key, os.urandom, __version__)
         chat = Chat(config, ledger, metrics, upstreams, lambda: int(time.time()), time.monotonic)
         desk = Desk(config, policies, ledger, metrics, lambda: log.latched, lambda: sidecar.draining, PAGES)
+        tracing = tracing or NoTracing()
         admission = Admission(
             config.max_streams, config.max_memory, config.max_wait, clock=time.monotonic,
             refused=lambda reason: metrics.add("admission_refused", reason),
             waited=lambda seconds: metrics.observe("queueing_seconds", seconds),
         )
-        sidecar = Sidecar(config, chat, desk, metrics, upstreams, new_id, say, admission)
-        return cls(config, log, metrics, policies, loader, upstreams, sidecar, say)
+        sidecar = Sidecar(config, chat, desk, metrics, upstreams, new_id, say, admission, tracing, config.log_level == "debug")
+        house = cls(config, log, metrics, policies, loader, upstreams, sidecar, say, tracing)
+        metrics.know("version", (__version__,))
+        metrics.only("build_info", ((__version__,),))
+        metrics.sample(house.sample)
+        return house
+
+    def sample(self) -> None:
+        """Set the gauges that stand elsewhere already."""
+        put = self.metrics.set
+        waiting, lost = self.loader.load
+        put("detector_queue", waiting)
+        put("detector_threads_lost", lost)
+        put("ready", self.sidecar.desk.readiness()[1])
+        put("policy_rejected", len(self.policies.faults))
+        put("log_failed", self.log.latched is not None)
+        put("log_queue", self.log.waiting)
+        put("held_bytes", self.sidecar.admission.held)
+        put("log_unsigned_leaves", self.log.unsigned)
+        with contextlib.suppress(OSError):  # the folder is gone; the log says so itself
+            put("log_checkpoint_timestamp_seconds", (self.log.folder / "checkpoint").stat().st_mtime)
+            room = os.statvfs(self.log.folder)
+            put("log_disk_free_bytes", room.f_bavail * room.f_frsize)
+            put("log_disk_free_inodes", room.f_favail)
 
     def reload(self) -> None:
         """Read the policies again, in the background."""
         self._background(asyncio.create_task(self.policies.reload(force=True)))
 
     def watch(self) -> None:
-        """Look for changed policy files, and at the event loop's delay, in the background."""
+        """Look for changed policy files, and after the log and the loop, in the background."""
         self._background(asyncio.create_task(self.policies.watch(WATCH)))
+        pulse = Pulse(lambda: self.log.latched, self.say, lambda late: self.metrics.observe("loop_lag_seconds", late))
+        self._background(asyncio.create_task(pulse.beat(WATCH)))
         self._background(asyncio.create_task(self._beat()))
 
     async def _beat(self) -> None:
-        """Measure for ever how long the event loop takes to come round."""
-        admission = self.sidecar.admission
+        """Let admission see, for ever, how long the event loop takes to come round."""
         while True:
-            self.metrics.observe("event_loop_delay_seconds", admission.beat())
-            self.metrics.set("held_bytes", admission.held)
+            self.sidecar.admission.beat()
             await asyncio.sleep(BEAT)
 
     def _background(self, task: asyncio.Task[None]) -> None:
@@ -154,13 +185,15 @@ class House:
         try:
             await self.log.close()
         except LogError as error:
-            self.say(str(error))
+            self.say("log_failed", why=str(error))
+        await asyncio.to_thread(self.tracing.close)
 
 
-async def run(config: Config, say: Callable[[str], None], ready: Callable[[str], None]) -> int:
+async def run(
+    config: Config, metrics: Metrics, say: Say, ready: Callable[[str], None], tracing: Tracing | None = None
+) -> int:
     """Serve until told to stop; the exit code. `ready` is told the address once requests are answered."""
-    metrics = Metrics()
-    house = await House.open(config, metrics, FileLoader(config.cache, metrics), say)
+    house = await House.open(config, metrics, FileLoader(config.cache, metrics), say, tracing=tracing)
     try:
         ports = config.ports if config.admin_port is None else (*config.ports, config.admin_port)
         try:
@@ -168,11 +201,12 @@ async def run(config: Config, say: Callable[[str], None], ready: Callable[[str],
         except OSError as error:
             raise UsageError(f"{error.strerror}; choose another with --port") from None
         if not config.loopback and (config.admin_port is None or config.admin_token is None):
-            say("/metrics and /docs are off: they need loopback, or --admin-port with MODERATION_ADMIN_TOKEN")
+            say("admin_off")
         house.watch()
         # What stands now stays: without this, each full collection walks all of it and stops every stream for some 40 ms.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*COLLECT)
         # A detector's thread gives the interpreter back after this, so that no stream waits long for a long prompt.
         sys.setswitchinterval(SWITCH)
 
@@ -183,4 +217,5 @@ async def run(config: Config, say: Callable[[str], None], ready: Callable[[str],
         await listen(house.sidecar, sockets, drain=config.drain, ready=listening, reload=house.reload)
     finally:
         await house.close()
+    say("stopped", in_flight=house.sidecar.in_flight)
     return 74 if house.log.latched is not None else 0

@@ -1,25 +1,27 @@
 """The figures for operators, in one table, and their text in Prometheus' format. The only file that imports prometheus_client.
 
-Knows no request. No label ever holds what a caller chose: a label is either a word of a fixed vocabulary, or a name that the
+Knows no request. What stands elsewhere already (queues, the disk, the process) is read when the figures are asked for: `sample`.
+No label ever holds what a caller chose: a label is either a word of a fixed vocabulary, or a name that the
 configuration or the active policy has (`know`); everything else is counted as `other`, so nobody can swell or poison the series.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate
 from threading import Lock
 from typing import assert_never
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.utils import floatToGoString
 
 from moderation.errors import CODES
+from moderation.events import Level
 from moderation.text import Phase
 from moderation.verdict import Action, Cause, Mode, Outcome
 
@@ -58,11 +60,14 @@ VOCABULARY: Mapping[str, frozenset[str]] = {
     "outcome": frozenset({"answered", "blocked", "refused", "failed", "passed", "cancelled"}),
     "reason": frozenset({"requests", "memory", "waiting"}),
     "result": frozenset({"ok", "rejected", "hit", "miss"}),
+    "direction": frozenset({"received", "sent"}),
+    "class": frozenset({"1xx", "2xx", "3xx", "4xx", "5xx"}),
+    "level": frozenset(level.word for level in Level),
     "leaf": frozenset({"decision", "open", "close", "policy_activate", "policy_reject", "gap", "recovery", "log_open"}),
 }
 """Labels with fixed words."""
 
-NAMED = frozenset({"route", "rule", "detector", "policy", "hash"})
+NAMED = frozenset({"route", "rule", "detector", "policy", "hash", "version"})
 """Labels with names that `know` is told."""
 
 _QUICK = (0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
@@ -70,19 +75,23 @@ _SLOW = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 60
 
 METRICS: tuple[Metric, ...] = (
     Metric("requests", Kind.COUNTER, "Requests on moderated paths, by how they ended.", ("route", "outcome")),
+    Metric("request_seconds", Kind.HISTOGRAM, "Time from a request's arrival to its answer's last byte.", ("outcome",), _SLOW),
+    Metric("body_bytes", Kind.COUNTER, "Bytes of bodies, as clients sent and got them.", ("direction",)),
     Metric("in_flight", Kind.GAUGE, "Requests that are being answered now."),
     Metric("refused", Kind.COUNTER, "Errors that the sidecar itself answered with, by code.", ("code",)),
     Metric("admission_refused", Kind.COUNTER, "Requests that were not admitted, by what there was too much of.", ("reason",)),
     Metric("queueing_seconds", Kind.HISTOGRAM, "How long a request waited for a slot to be judged in.", (), _QUICK),
-    Metric("event_loop_delay_seconds", Kind.HISTOGRAM, "How late the event loop was, measured 20 times a second.", (), _QUICK),
     Metric("held_bytes", Kind.GAUGE, "Bytes of bodies that are held for requests in flight."),
     Metric("decisions", Kind.COUNTER, "Decisions by phase and enforced action.", ("phase", "action")),
     Metric("would", Kind.COUNTER, "Decisions by phase and by what would be enforced if every monitored rule were.",
            ("phase", "action")),
-    Metric("rules", Kind.COUNTER, "Rules that fired.", ("rule", "phase", "mode")),
+    Metric("rules", Kind.COUNTER, "Decisions in which a rule fired, by its action.", ("rule", "phase", "mode", "action")),
     Metric("degraded", Kind.COUNTER, "Decisions that leaned on a detector that gave no answer.", ("phase",)),
     Metric("detector_seconds", Kind.HISTOGRAM, "Time of one call of a detector.", ("detector",), _QUICK),
     Metric("detector_unknown", Kind.COUNTER, "Texts that a detector gave no answer for.", ("detector", "cause")),
+    Metric("detector_wait_seconds", Kind.HISTOGRAM, "Time that work of a detector waited for a thread.", (), _QUICK),
+    Metric("detector_queue", Kind.GAUGE, "Pieces of work that wait for a thread of detectors."),
+    Metric("detector_threads_lost", Kind.GAUGE, "Threads of detectors that hang: they were given up and have not come back."),
     Metric("cache", Kind.COUNTER, "Segments looked up in the cache of judged segments.", ("result",)),
     Metric("added_seconds", Kind.HISTOGRAM, "Time from the end of a request's body to its forwarding: reading, judging, logging.",
            (), _QUICK),
@@ -90,15 +99,40 @@ METRICS: tuple[Metric, ...] = (
     Metric("hold_back_characters", Kind.HISTOGRAM, "The most text of a stream that waited here at once, for each stream.", (),
            (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)),
     Metric("upstream_first_byte_seconds", Kind.HISTOGRAM, "Time from forwarding to the upstream's first byte.", (), _SLOW),
+    Metric("upstream_answers", Kind.COUNTER, "Answers of the upstream, by class of their HTTP status.", ("class",)),
     Metric("upstream_errors", Kind.COUNTER, "Failures of the upstream, by code.", ("code",)),
     Metric("log_leaves", Kind.COUNTER, "Leaves written to the decision log, by type.", ("leaf",)),
     Metric("log_batch_leaves", Kind.HISTOGRAM, "Leaves that went to disk together.", (),
            (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096)),
     Metric("log_sync_seconds", Kind.HISTOGRAM, "Time of one fdatasync of the log.", (), _QUICK),
     Metric("log_failed", Kind.GAUGE, "1 while the log cannot be written."),
+    Metric("log_queue", Kind.GAUGE, "Appends that wait for the log's disk."),
+    Metric("log_checkpoint_timestamp_seconds", Kind.GAUGE, "When the newest checkpoint was signed, in seconds since 1970."),
+    Metric("log_unsigned_leaves", Kind.GAUGE, "Leaves on disk that no checkpoint covers yet."),
+    Metric("log_disk_free_bytes", Kind.GAUGE, "Room that is left on the log's file system."),
+    Metric("log_disk_free_inodes", Kind.GAUGE, "Files that the log's file system still has room for."),
     Metric("policy_reloads", Kind.COUNTER, "Policy files read, by whether they were taken.", ("result",)),
     Metric("policy_active", Kind.GAUGE, "1 for each policy that decides now.", ("policy", "hash")),
+    Metric("policy_rejected", Kind.GAUGE, "Policy files of which the newest version is not in force."),
+    Metric("policy_activated_timestamp_seconds", Kind.GAUGE, "When the policy that decides now was taken, in seconds since 1970.",
+           ("policy",)),
+    Metric("build_info", Kind.GAUGE, "1, with the version that runs.", ("version",)),
+    Metric("ready", Kind.GAUGE, "1 while /readyz answers 200."),
+    Metric("loop_lag_seconds", Kind.HISTOGRAM, "How late the event loop came to work that was due, looked at twice a second.", (),
+           _QUICK),
+    Metric("oplog_lines", Kind.COUNTER, "Lines of the operational log, by level.", ("level",)),
+    Metric("oplog_dropped", Kind.COUNTER, "Lines of the operational log that a slow stderr did not take."),
 )
+
+PROCESS: Mapping[str, str] = {
+    "process_cpu_seconds_total": "Processor time of the process.",
+    "process_resident_memory_bytes": "Memory that the process has in RAM.",
+    "process_virtual_memory_bytes": "Memory that the process has reserved.",
+    "process_open_fds": "Files and sockets that are open.",
+    "process_max_fds": "The most that may be open: `ulimit -n`.",
+    "process_start_time_seconds": "When the process began, in seconds since 1970.",
+}
+"""What prometheus_client reads in /proc, under the names that it has for every program; on Linux alone."""
 
 
 class _Series:
@@ -155,6 +189,7 @@ class Metrics:
         self._known: dict[str, set[str]] = {label: set() for label in NAMED}
         self._lock = Lock()
         """The log counts in a thread of its own."""
+        self._samplers: list[Callable[[], None]] = []
 
     def know(self, label: str, names: Iterable[str]) -> None:
         """Names that this label may show from now on: those of the configuration and of the active policy."""
@@ -198,17 +233,30 @@ class Metrics:
         if outcome.degraded:
             self.add("degraded", phase)
         if outcome.fired:
-            for rule, mode in {(fired.rule, fired.mode) for fired in outcome.fired}:
-                self.add("rules", rule, phase, mode)
+            for rule, mode, action in {(fired.rule, fired.mode, fired.action) for fired in outcome.fired}:
+                self.add("rules", rule, phase, mode, action.word)
 
     def refused(self, code: str) -> None:
         """Count one error that we answered with."""
         self.add("refused", code)
 
+    def ended(self, outcome: str, seconds: float, received: int, sent: int) -> None:
+        """Count one request at its end, with the bytes of its bodies."""
+        self.observe("request_seconds", seconds, outcome)
+        self.add("body_bytes", "received", amount=received)
+        self.add("body_bytes", "sent", amount=sent)
+
+    def sample(self, sampler: Callable[[], None]) -> None:
+        """Call this, which sets gauges, whenever the figures are asked for."""
+        self._samplers.append(sampler)
+
     def text(self) -> bytes:
         """Prometheus' text format; serve it as CONTENT_TYPE."""
+        for sampler in self._samplers:
+            sampler()
         registry = CollectorRegistry()
         registry.register(self)
+        ProcessCollector(registry=registry)
         return generate_latest(registry)
 
     def collect(self) -> Iterable[Family]:

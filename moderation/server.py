@@ -9,20 +9,25 @@ import asyncio
 import contextlib
 import signal
 import socket
-import sys
-import traceback
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import uvicorn
 
 from moderation.config import MODERATED, Config
+from moderation.connection import Bounds, Connection
 from moderation.desk import ADMIN, PUBLIC, Asker, Desk, has_token, may_see, refusal
 from moderation.errors import LogError, Refused, UpstreamError
+from moderation.events import Say
+from moderation.flow.account import Account
 from moderation.flow.admission import Admission, Admitted
 from moderation.flow.chat import Chat
 from moderation.flow.http import (
     ClientGone,
+    Headers,
     Receive,
     Scope,
     Send,
@@ -35,13 +40,16 @@ from moderation.flow.http import (
     until_gone,
 )
 from moderation.metrics import Metrics
+from moderation.oplog import place_of
 from moderation.routes import Client, Route
+from moderation.tracing import OFF, NoTracing, Step, Tracing
 from moderation.upstream import Upstream, forwardable
 
 ACCEPTS = 32
 """Connections that are taken in at once. libuv accepts one each time round the loop; when it is busy, all others would wait in
 the kernel, where nobody sees how long. So it is given each listening socket as often as this."""
-_BASES = ("", "/v1", "/compatible-mode/v1")
+PROBES = frozenset({"/healthz", "/readyz", "/metrics", "/docs"})
+JUDGING = frozenset({"/moderate", "/v1/moderations"})
 _QUIET = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 _CONTENT = frozenset({
     "chat", "completions", "embeddings", "responses", "conversations", "files", "batches", "audio", "images", "videos",
@@ -62,8 +70,11 @@ class Sidecar:
     metrics: Metrics
     upstream: Callable[[Route], Upstream]
     new_id: Callable[[], str]
-    say: Callable[[str], None]
+    say: Say
     admission: Admission
+    tracing: Tracing = field(default_factory=NoTracing)
+    verbose: bool = False
+    """Whether requests for health, metrics and documents are told, too."""
     draining: bool = False
     _desk_app: Callable[[Scope, Receive, Send], object] | None = field(default=None)
 
@@ -77,54 +88,73 @@ class Sidecar:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008})
             return
-        request_id = self.new_id()
-        started = False
+        request_id, begun = self.new_id(), time.perf_counter()
+        account = Account(OFF if scope["path"] in PROBES else self.tracing.begin(scope["method"], scope["headers"]))
 
-        async def tell(message: dict[str, object]) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
+        async def tell(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.body":
+                account.sent += len(message.get("body", b""))
+            else:
+                account.status = message["status"]
             await send(message)
 
         try:
-            await self._route(scope, receive, tell, request_id)  # type: ignore[arg-type]
+            await self._route(scope, receive, tell, request_id, account)
         except ClientGone:
-            return
+            account.outcome = "cancelled"
         except Refused as error:
-            if error.code == "overloaded":
-                self.metrics.refused(error.code)
-                status, headers, body = refusal(error, request_id)
-                await turn_away(receive, send, scope["headers"], status, headers, body, self.config.max_body)
-                return
-            if started:
+            if account.status:
                 # The answer is cut, so that no client takes it for a whole one.
+                account.outcome, account.code = "failed", error.code
                 raise ConnectionError("the upstream broke off") from None
-            await self._refuse(error, request_id, send, started)
+            unread = error.code == "overloaded"
+            answer = partial(turn_away, receive, scope["headers"], self.config.max_body) if unread else respond
+            await self._refuse(error, request_id, tell, account, answer)
         except LogError as error:
-            await self._refuse(Refused("audit_unavailable", "the decision cannot be recorded"), request_id, send, started)
-            self.say(f"{request_id} {error}")
+            await self._refuse(Refused("audit_unavailable", "the decision cannot be recorded"), request_id, tell, account)
+            self.say("log_refused", request_id, why=str(error))
         except Exception as error:  # noqa: BLE001 - boundary: what is said must hold no content, so only kind and place are told
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            self.say(f"{request_id} internal error: {type(error).__name__} at {place.filename}:{place.lineno}")
+            self.say("internal_error", request_id, kind=type(error).__name__, place=place_of(error))
+            started = account.status
             refused = Refused("internal_error", "the sidecar failed; nothing that was not read was passed on")
-            await self._refuse(refused, request_id, send, started)
+            await self._refuse(refused, request_id, tell, account)
             if started:
                 # The answer is cut, so that no client takes it for a whole one.
                 raise ConnectionError("answer cut after an internal error") from None
+        finally:
+            self._ended(account, request_id, time.perf_counter() - begun)
 
-    async def _refuse(self, error: Refused, request_id: str, send: Send, started: bool) -> None:
+    async def _refuse(
+        self, error: Refused, request_id: str, send: Send, account: Account,
+        answer: Callable[[Send, int, Headers, bytes], Awaitable[None]] = respond,
+    ) -> None:
         self.metrics.add("refused", error.code)
-        if not started:
+        failed = isinstance(error, UpstreamError) or error.code in ("audit_unavailable", "internal_error")
+        account.outcome, account.code = "failed" if failed else "refused", error.code
+        if not account.status:
             status, headers, body = refusal(error, request_id)
-            await respond(send, status, headers, body)
+            await answer(send, status, headers, body)
 
-    async def _route(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+    def _ended(self, account: Account, request_id: str, seconds: float) -> None:
+        """Count the request and tell the operator of it."""
+        account.end_trace(request_id)
+        told = account.endpoint is not None or account.code is not None
+        if told:
+            self.metrics.ended(account.outcome, seconds, account.received, account.sent)
+        if told or self.verbose:
+            self.say("request", request_id, **account.fields(seconds))
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send, request_id: str, account: Account) -> None:
         path: str = scope["path"]
         authorization = _text(header(scope["headers"], b"authorization"))
         port = scope["server"][1] if scope.get("server") else self.config.port
-        scope["request_id"] = request_id
+        scope["request_id"], scope["account"] = request_id, account
         if path in ("/healthz", "/readyz"):
             await self._to_desk(scope, receive, send)
             return
+        host = header(scope["headers"], b"host")
+        if host is not None and not self.config.answers_for(host.decode("latin-1")):
+            raise Refused("host_not_allowed", "host: expected a name that `allowed_hosts` lists")
         if path == "/metrics" or any(path == p or path.startswith(p + "/") for p in ADMIN):
             if not may_see(self.config, port, authorization):
                 raise Refused("not_found", "there is no such path here")
@@ -136,7 +166,9 @@ class Sidecar:
         stranger = bool(self.config.clients) and client is None
         if stranger and not has_token(self.config, authorization):
             raise Refused("invalid_api_key", "the Authorization header holds no client key that is known here")
-        route, rest = self.config.route_for(path, client.name if client else None, self._port(port))
+        account.client = client.name if client else None
+        route, rest = self.config.route_for(path, account.client, self._port(port))
+        account.route = route.name
         if stranger and rest not in PUBLIC:
             raise Refused("invalid_api_key", "the admin token is no client key: what is moderated for an app needs the app's")
         if self.draining:
@@ -146,7 +178,7 @@ class Sidecar:
         admitted = self.admission.enter(0 if too_long else length)
         self.metrics.set("in_flight", self.in_flight)
         try:
-            await self._serve(scope, receive, send, request_id, route, rest, client, authorization, admitted)
+            await self._serve(scope, receive, send, request_id, route, rest, client, authorization, account, admitted)
         finally:
             admitted.leave()
             self.metrics.set("in_flight", self.in_flight)
@@ -157,11 +189,12 @@ class Sidecar:
 
     async def _serve(
         self, scope: Scope, receive: Receive, send: Send, request_id: str, route: Route, rest: str, client: Client | None,
-        authorization: str | None, admitted: Admitted,
+        authorization: str | None, account: Account, admitted: Admitted,
     ) -> None:
         if rest in PUBLIC:
+            account.endpoint = rest if rest in JUDGING else None
             admin = has_token(self.config, authorization) or (self.config.loopback and not self.config.clients)
-            asker = Asker(route, client, request_id, admin, admitted, trace_id(scope["headers"]))
+            asker = Asker(route, client, request_id, admin, admitted, account, trace_id(scope["headers"]))
             inner = {**scope, "path": rest, "raw_path": rest.encode(), "asker": asker}
             await self._to_desk(inner, receive, send)
             return
@@ -174,27 +207,32 @@ class Sidecar:
                 raise Refused("method_not_allowed", f"{MODERATED} takes POST")
             active = self.desk.policies.active(route.policy)
             written = _written(scope, below)
+            account.endpoint = MODERATED
             await self.chat.handle(
                 scope, receive, send, request_id=request_id, route=route, client=client, path=written, active=active,
-                admitted=admitted,
+                account=account, admitted=admitted,
             )
             return
         if not self.config.passes(below) and _carries(tail, scope["method"], scope["headers"]):
             raise Refused("unmoderated_path", f"{_shown(tail)} carries content that this version does not moderate; "
                                               "the setting `passthrough` lets a path through by name")
+        account.endpoint, account.upstream = "passed", route.upstream
         body = await read_body(receive, [], self.config.max_body, admitted.read)
-        outcome = "cancelled"
+        account.received = len(body)
+        account.outcome = "cancelled"
         try:
-            await until_gone(receive, self._pass(scope, body, send, request_id, route, _written(scope, below)))
-            outcome = "passed"
+            await until_gone(receive, self._pass(scope, body, send, request_id, route, _written(scope, below), account))
+            account.outcome = "passed"
         except UpstreamError as error:
-            outcome = "failed"
+            account.outcome = "failed"
             self.metrics.add("upstream_errors", error.code)
             raise
         finally:
-            self.metrics.add("requests", route.name, outcome)
+            self.metrics.add("requests", route.name, account.outcome)
 
-    async def _pass(self, scope: Scope, body: bytes, send: Send, request_id: str, route: Route, path: str) -> None:
+    async def _pass(
+        self, scope: Scope, body: bytes, send: Send, request_id: str, route: Route, path: str, account: Account
+    ) -> None:
         """Pass a request and its answer on as they are."""
         query = scope.get("query_string", b"")
         keep = route.upstream_key is None and not self.config.clients
@@ -202,7 +240,11 @@ class Sidecar:
         if route.upstream_key is not None:
             headers.append((b"authorization", b"Bearer " + route.upstream_key.encode()))
         target = path + ("?" + query.decode("latin-1") if query else "")
-        answer = await self.upstream(route).send(scope["method"], target, headers, body or None)
+        account.trace.open(Step.UPSTREAM)
+        begun = time.perf_counter()
+        answer = await self.upstream(route).send(scope["method"], target, account.trace.carried(headers), body or None)
+        self.metrics.add("upstream_answers", f"{answer.status // 100}xx")
+        account.answering(answer.status, time.perf_counter() - begun)
         try:
             out = [(n.lower(), v) for n, v in answer.headers if n.lower() != b"x-request-id"]
             theirs = header(answer.headers, b"x-request-id")
@@ -220,6 +262,9 @@ class Sidecar:
         if self._desk_app is None:
             self._desk_app = self.desk.app()
         await self._desk_app(scope, receive, send)  # type: ignore[misc]
+        account: Account = scope["account"]
+        if account.code is None:
+            account.outcome = "answered"
 
 
 def _tail(below: str) -> str:
@@ -266,19 +311,32 @@ class Uvicorn(uvicorn.Server):
         yield
 
 
+def speaking(app: Sidecar, drain: float) -> uvicorn.Config:
+    """How HTTP is spoken."""
+
+    def refused(error: Refused) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+        app.metrics.add("refused", error.code)
+        return refusal(error, app.new_id())
+
+    bounds = Bounds(app.config.head_timeout, app.config.body_timeout, refused)
+    return uvicorn.Config(
+        app, http=partial(Connection, bounds),  # type: ignore[arg-type]
+        loop="none", ws="none", lifespan="off", log_config=None, access_log=False,
+        server_header=False, date_header=False, proxy_headers=False, timeout_keep_alive=75,
+        timeout_graceful_shutdown=max(1, round(drain)),
+    )  # fmt: skip
+
+
 async def listen(
     app: Sidecar, sockets: list[socket.socket], *, drain: float, ready: Callable[[], None], reload: Callable[[], None]
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain: no new requests, streams finish or are cut after `drain` seconds."""
-    config = uvicorn.Config(
-        app, http="httptools", loop="none", ws="none", lifespan="off", log_level="critical", access_log=False,
-        server_header=False, date_header=False, proxy_headers=False, timeout_keep_alive=75,
-        timeout_graceful_shutdown=max(1, round(drain)),
-    )  # fmt: skip
-    server = Uvicorn(config)
+    server = Uvicorn(speaking(app, drain))
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
+        if not app.draining:
+            app.say("stopping", in_flight=app.in_flight, drain=drain)
         app.draining = True
         if server.should_exit:
             server.force_exit = True
@@ -325,8 +383,3 @@ def bind(host: str, ports: tuple[int, ...]) -> list[socket.socket]:
         one.set_inheritable(True)
         sockets.append(one)
     return sockets
-
-
-def stderr(line: str) -> None:
-    """Say something to the operator."""
-    print(line, file=sys.stderr, flush=True)

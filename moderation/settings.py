@@ -122,6 +122,14 @@ def text(pattern: str, words: str) -> Kind:
     return Kind(words, lambda value: _text(value, pattern, words))
 
 
+def _hosts(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [name.strip() for name in value.split(",") if name.strip()]
+    if isinstance(value, list) and all(isinstance(name, str) and (name == "*" or _HOST.fullmatch(name)) for name in value):
+        return tuple(name.lower() for name in value)
+    raise Unfit(HOSTS.words)
+
+
 URL = Kind("a URL like https://host or https://host/compatible-mode/v1, without user, query or fragment", _url)
 PROXY = Kind("a proxy like http://proxy:3128, without a path; its user goes into MODERATION_UPSTREAM_PROXY_AUTH", _proxy)
 PROXY_AUTH = text(r"[^:\x00-\x1f\x7f]+:[^\x00-\x1f\x7f]*", "USER:PASSWORD")
@@ -135,6 +143,7 @@ ENV_NAME = text(r"[A-Za-z_][A-Za-z0-9_]{0,127}", "the name of an environment var
 ERROR_CODE = text(r"[A-Za-z][A-Za-z0-9_.]{0,63}", "a code of at most 64 letters, digits, `.`, `_`")
 ORIGIN = text(r"[^\s+]{1,255}", "a name without spaces and `+`")
 TOKEN = text(r"[\x21-\x7e]{16,512}", "16 to 512 printable ASCII characters without spaces")
+HOSTS = Kind("a list of host names or addresses without ports, like moderation.svc, ::1; `*` for any", _hosts)
 PATH_NAMES = Kind("a list of paths like /embeddings, /files", _names)
 
 
@@ -212,6 +221,11 @@ SETTINGS: tuple[Setting, ...] = (
             "How long requests may wait for the processor before new ones are refused with 503; 0 refuses none for that."),
     Setting("stream_buffer", SIZE, 256 * KIB, "How much of one answer is read ahead of a slow client."),
     Setting("cache", SIZE, 32 * MIB, "Memory for judged segments."),
+    Setting("allowed_hosts", HOSTS, (),
+            "The names that requests may call this host by (their header Host, any port); `*` allows all. Where not given: "
+            "all, but on loopback only `localhost`, loopback addresses and `host`: no web page gets in by a name of its own."),
+    Setting("head_timeout", SECONDS, 30.0, "How long a client may take to send a request's headers; 0 waits for ever."),
+    Setting("body_timeout", SECONDS, 300.0, "How long a client may take to send a request's body; 0 waits for ever."),
     Setting("connect_timeout", SECONDS, 10.0, "How long a connection to the upstream may take."),
     Setting("first_byte_timeout", SECONDS, 600.0, "How long the upstream may take to begin its answer."),
     Setting("idle_timeout", SECONDS, 120.0, "How long the upstream may be silent in the middle of an answer."),

@@ -26,7 +26,8 @@ Headers = list[tuple[bytes, bytes]]
 
 # RFC 9110 7.6.1, and what HTTP/1.1 stacks have sent besides. Expect ends here: we have read the whole body before we send it on.
 _ONE_HOP = frozenset({b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
-                      b"trailer", b"transfer-encoding", b"upgrade", b"expect", b"host", b"content-length"})
+                      b"trailer", b"transfer-encoding", b"upgrade", b"expect", b"host", b"content-length",
+                      b"http2-settings", b"content_length", b"transfer_encoding"})  # some servers take `_` for `-`
 _AUTOMATIC = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 # Servers on uvicorn (vLLM, SGLang) drop idle connections after 5 s; a POST that meets this cannot safely be sent again.
 _KEEP_ALIVE_SECONDS = 4.0

@@ -11,8 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import uvicorn
-
 from moderation.audit.disk import Disk
 from moderation.audit.index import Index, Query, Row
 from moderation.audit.replay import Replayed, replay
@@ -25,8 +23,10 @@ from moderation.flow.loading import FileLoader
 from moderation.flow.replaying import Deciders
 from moderation.house import House
 from moderation.metrics import Metrics
+from moderation.oplog import OperationalLog
 from moderation.policy.model import Policy
-from moderation.server import Uvicorn
+from moderation.server import Uvicorn, speaking
+from moderation.tracing import Tracing
 from tests.fakes import FakeUpstream, Reply, Script, ask
 
 POLICY = Path(__file__).parent / "cases" / "flow.yaml"
@@ -44,11 +44,13 @@ class Kitchen:
         origin: bool = False,
         log: Callable[[House], None] = lambda house: None,
         disk: Disk | None = None,
+        tracing: Tracing | None = None,
         check: bool = True,
         **settings: str,
     ) -> None:
         self.upstream = FakeUpstream(*scripts)
         self.said: list[str] = []
+        """Lines of the operational log."""
         self._folder = folder
         self._policy = policy
         self._make = make
@@ -56,6 +58,7 @@ class Kitchen:
         self._settings = settings
         self._prepare = log
         self._disk = disk
+        self._tracing = tracing
         self._check = check
         """Whether the log must be whole at the end, and every decision in it be decided alike again."""
         self.metrics = Metrics()
@@ -68,15 +71,13 @@ class Kitchen:
             flags["policy"] = str(self._policy)
         config = configuration(flags)
         loader = FileLoader(config.cache, self.metrics, self._make, tested=self._make is build)
-        self.house = await House.open(config, self.metrics, loader, self.said.append, self._disk)
+        say = OperationalLog(self.said.append, "debug")
+        self.house = await House.open(config, self.metrics, loader, say, self._disk, self._tracing)
         self._prepare(self.house)
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
         self.port = int(listener.getsockname()[1])
-        self._server = Uvicorn(uvicorn.Config(
-            self.house.sidecar, http="httptools", ws="none", lifespan="off", log_level="critical", timeout_graceful_shutdown=1,
-            server_header=False, date_header=False,
-        ))
+        self._server = Uvicorn(speaking(self.house.sidecar, drain=1))
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
         while not self._server.started:  # noqa: ASYNC110 - uvicorn has a flag, no event
             await asyncio.sleep(0.002)

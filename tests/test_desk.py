@@ -162,13 +162,18 @@ def test_metrics_count(tmp_path: Path) -> None:
                 'moderation_requests_total{outcome="answered",route="default"} 1.0',
                 'moderation_requests_total{outcome="blocked",route="default"} 1.0',
                 'moderation_decisions_total{action="block",phase="input"} 2.0',
-                'moderation_rules_total{mode="enforce",phase="input",rule="weapons"} 2.0',
+                'moderation_rules_total{action="block",mode="enforce",phase="input",rule="weapons"} 2.0',
                 'moderation_log_leaves_total{leaf="decision"} 4.0',
                 'moderation_log_leaves_total{leaf="log_open"} 1.0',
                 'moderation_log_leaves_total{leaf="policy_activate"} 1.0',
                 "moderation_in_flight 0.0",
             ):
                 assert line in text.split("\n")
+            for pattern in (r"moderation_log_disk_free_bytes [1-9]", r"moderation_log_checkpoint_timestamp_seconds [1-9]",
+                            r'moderation_build_info\{version="[0-9.]+"\} 1.0', r"moderation_ready 1.0", r"process_open_fds [1-9]",
+                            r'moderation_policy_activated_timestamp_seconds\{policy="flow"\} [1-9]',
+                            r'moderation_body_bytes_total\{direction="sent"\} [1-9]'):
+                assert re.search(f"(?m)^{pattern}", text), pattern
             assert re.search(r'moderation_policy_active\{hash="[0-9a-f]{64}",policy="flow"\} 1.0', text)
             assert (await kitchen.ask("HEAD", "/metrics")).status == 200
 
@@ -326,8 +331,10 @@ def test_what_nobody_foresaw_is_told_without_content(tmp_path: Path) -> None:
                 assert b"hush" not in reply.body
                 assert b"secret" not in reply.body
                 said = [line for line in kitchen.said if (reply.header("x-request-id") or "") in line]
-                assert len(said) == 1
-                assert re.search(r"internal error: ZeroDivisionError at .*test_desk.py:\d+$", said[0])
+                told = [json.loads(line) for line in said]
+                assert [one["event"] for one in told] == ["internal_error", "request"]
+                assert re.search(r"internal error: ZeroDivisionError at .*test_desk.py:\d+$", told[0]["message"])
+                assert (told[1]["status"], told[1]["outcome"], told[1]["code"]) == (500, "failed", "internal_error")
             assert 'code="internal_error"} 2.0' in (await kitchen.ask("GET", "/metrics")).body.decode()
 
     run(go())

@@ -72,7 +72,7 @@ def test_callers_cannot_swell_the_series(names: list[str]) -> None:
     metrics = Metrics()
     metrics.know("rule", ["mask"])
     for name in names:
-        metrics.add("rules", name, "input", "enforce")
+        metrics.add("rules", name, "input", "enforce", "redact")
     shown = {dict(labels)["rule"] for (sample, labels), _ in samples(metrics).items() if sample == "moderation_rules_total"}
     assert shown <= {"mask", OTHER}
     assert len(metrics._series["rules"].shown) <= 1
@@ -80,9 +80,9 @@ def test_callers_cannot_swell_the_series(names: list[str]) -> None:
 
 def test_known_names_are_shown_from_then_on() -> None:
     metrics = Metrics()
-    metrics.add("rules", "mask", "input", "enforce")
+    metrics.add("rules", "mask", "input", "enforce", "redact")
     metrics.know("rule", ["mask"])
-    metrics.add("rules", "mask", "input", "enforce")
+    metrics.add("rules", "mask", "input", "enforce", "redact")
     shown = {dict(labels)["rule"]: value for (name, labels), value in samples(metrics).items() if "_rules_" in name}
     assert shown == {OTHER: 1, "mask": 1}
 
@@ -115,12 +115,12 @@ def test_a_decision_counts_each_rule_once() -> None:
     metrics.decided(Phase.INPUT, Outcome(Action.REDACT, Action.BLOCK, rules, (), True, None))
     metrics.decided(Phase.INPUT, Outcome(Action.ALLOW, Action.ALLOW, (), (), False, None))
     metrics.refused("not_ready")
-    counted = {(name.removeprefix("moderation_"), *(value for _, value in labels)): value
-               for (name, labels), value in samples(metrics).items() if name.endswith("_total")}
+    counted = {(name.removeprefix("moderation_"), *(value for _, value in labels)): value for (name, labels), value
+               in samples(metrics).items() if name.startswith("moderation_") and name.endswith("_total") and value}
     assert counted == {
         ("decisions_total", "redact", "input"): 1, ("decisions_total", "allow", "input"): 1,
         ("would_total", "block", "input"): 1, ("would_total", "allow", "input"): 1, ("degraded_total", "input"): 1,
-        ("rules_total", "enforce", "input", "mask"): 1, ("rules_total", "monitor", "input", "watch"): 1,
+        ("rules_total", "redact", "enforce", "input", "mask"): 1, ("rules_total", "redact", "monitor", "input", "watch"): 1,
         ("refused_total", "not_ready"): 1}
 
 

@@ -114,7 +114,7 @@ def test_a_second_process_takes_a_log_of_its_own(tmp_path: Path) -> None:
 def ask(port: int, stream: bool) -> socket.socket:
     body = json.dumps({"messages": [{"role": "user", "content": "hi"}], "stream": stream}).encode()
     link = socket.create_connection(("127.0.0.1", port))
-    link.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+    link.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
     link.settimeout(20)
     return link
 
@@ -274,8 +274,10 @@ def test_a_policy_is_taken_while_it_runs_and_a_broken_one_is_not(tmp_path: Path)
         policy.write_text(text.replace("then: redact", "then: redakt", 1))
         line = process.wait_for("QP001")
         row = next(n for n, one in enumerate(text.split("\n"), 1) if "then: redact" in one)
-        assert line.startswith(f"{policy}:{row}:11 error QP001")
-        assert "Did you mean 'redact'?" in line
+        told = json.loads(line)
+        assert (told["event"], told["level"]) == ("policy_fault", "error")
+        assert told["message"].startswith(f"{policy}:{row}:11 error QP001")
+        assert "Did you mean 'redact'?" in told["message"]
         state = process.get("/readyz")[1]["policy"]
         assert state["active"] == before["active"]  # type: ignore[index]
         assert state["rejected"]  # type: ignore[index]

@@ -325,17 +325,20 @@ class _Tables:
         wins: list[Value] = []
         runs: list[Value] = []
         known: dict[Window, int] = {}
+        same: dict[int, int] = {}  # by identity: most windows are quiet, and those of one kind are one object
         last, run = None, [0, 0]
         alone = len(windows) == 1  # most are; then nothing needs to be found again
         for window in windows:
-            if window == last:
+            if window is last or window == last:
                 run[1] += 1
                 continue
-            number = None if alone else known.get(window)
+            number = None if alone else same.get(id(window))
+            if number is None and not alone:
+                number = known.get(window)
             if number is None:
                 number = len(wins)
                 if not alone:
-                    known[window] = number
+                    known[window] = same[id(window)] = number
                 wins.append([[self._signal(s) for s in window.signals], [self._unknown(u) for u in window.unknown]])
             run = [number, 1]
             runs.append(run)

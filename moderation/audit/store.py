@@ -88,6 +88,16 @@ class Log:
         """Leaves written so far."""
         return self._writer.size
 
+    @property
+    def waiting(self) -> int:
+        """Appends that wait for the disk."""
+        return len(self._queue)
+
+    @property
+    def unsigned(self) -> int:
+        """Leaves on disk that no checkpoint covers yet."""
+        return self._writer.unsigned
+
     async def append(self, body: Mapping[str, Value], *, strict: bool) -> int:
         """Record one leaf; gives its index. Raises LogError when that is not possible, CanonError for a body that is no leaf."""
         return await self.append_all((body,), strict=strict)

@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from moderation import __version__
 from moderation.cli.audit import VERBS as AUDIT
 from moderation.cli.demo import VERBS as DEMO
+from moderation.cli.doctor import VERBS as DOCTOR
 from moderation.cli.policy import VERBS as POLICY
 from moderation.cli.serve import VERBS as SERVE
 from moderation.cli.tryout import VERBS as TRY
 from moderation.cli.verb import Verb
 from moderation.errors import ModerationError
 
-VERBS: tuple[Verb, ...] = (*SERVE, *TRY, *POLICY, *AUDIT, *DEMO)
+VERBS: tuple[Verb, ...] = (*SERVE, *DOCTOR, *TRY, *POLICY, *AUDIT, *DEMO)
 GROUPS = {
     "policy": "Check, test and describe policies.",
     "audit": "Search the decision log and check it.",

@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import sys
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
+from moderation import __version__
 from moderation.cli.verb import Argument, Verb
 from moderation.config import Config, load
+from moderation.events import Say
 from moderation.settings import SETTINGS, Setting
 
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+if TYPE_CHECKING:
+    from moderation.tracing import Tracing
 
 
 def configuration(flags: Mapping[str, str | None]) -> Config:
@@ -23,16 +24,45 @@ def configuration(flags: Mapping[str, str | None]) -> Config:
 
 
 def serve(config: Config) -> int:
-    """Run the sidecar in an event loop of its own."""
-    from moderation import house
+    """Run the sidecar in an event loop of its own. From here on, stderr holds the operational log alone.
+
+    A sidecar that does not start ends by an error for people; the lines before it are those of the log.
+    """
+    from moderation import house, oplog
+    from moderation.metrics import Metrics
+
+    metrics = Metrics()
+    say, writer = oplog.opened(
+        config.log_level, dropped=lambda lines: metrics.add("oplog_dropped", amount=lines),
+        count=lambda level: metrics.add("oplog_lines", level),
+    )
 
     def ready(address: str) -> None:
         upstream = ", ".join(dict.fromkeys(route.upstream for route in config.routes))
-        _say(f"moderation is ready on {address}/v1, in front of {upstream}")
+        say("ready", address=f"{address}/v1", upstream=upstream, version=__version__)
 
-    runner = asyncio.Runner(loop_factory=_loop())
-    with runner:
-        return runner.run(house.run(config, _say, ready))
+    try:
+        with oplog.listening(say, config.log_level), asyncio.Runner(loop_factory=_loop()) as runner:
+            for warning in config.warnings:
+                say("config_warning", what=warning)
+            oplog.hear_loop(runner.get_loop(), say)
+            return runner.run(house.run(config, metrics, say, ready, _traces(say)))
+    finally:
+        writer.close()
+
+
+def _traces(say: Say) -> Tracing:
+    """Traces as the standard variables ask for them; without them the sidecar runs as well."""
+    from moderation import tracing
+
+    try:
+        traces = tracing.from_environ(os.environ)
+    except tracing.TracingMissing as missing:
+        say("tracing_off", why=str(missing))
+        return tracing.NoTracing()
+    if not isinstance(traces, tracing.NoTracing):
+        say("tracing")
+    return traces
 
 
 def _loop() -> type[asyncio.AbstractEventLoop] | None:
@@ -45,10 +75,7 @@ def _loop() -> type[asyncio.AbstractEventLoop] | None:
 
 def _serve(args: argparse.Namespace) -> int:
     flags = {setting.name: getattr(args, setting.name, None) for setting in SETTINGS if setting.flag}
-    config = configuration(flags)
-    for warning in config.warnings:
-        _say(f"warning: {warning}")
-    return serve(config)
+    return serve(configuration(flags))
 
 
 def _help(setting: Setting) -> str:
@@ -56,10 +83,10 @@ def _help(setting: Setting) -> str:
     return f"{setting.help} Default: {default}." if default else setting.help
 
 
-_FLAGS = tuple(
+FLAGS = tuple(
     Argument((setting.flag_name,), {"dest": setting.name, "metavar": "VALUE", "help": _help(setting)})
     for setting in SETTINGS
     if setting.flag_name
 )
 
-VERBS = (Verb(("serve",), "run the sidecar", _FLAGS, _serve),)
+VERBS = (Verb(("serve",), "run the sidecar", FLAGS, _serve),)

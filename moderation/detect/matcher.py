@@ -89,6 +89,10 @@ class Matcher:
         return _union([(f"(?:{one.pattern.lead})", f"(?:{one.opening})|(?:{one.closure})\\z") for one in self._led])
 
     @cached_property
+    def _opened(self) -> Find | None:
+        return _union([("", f"(?:{one.opening})|(?:{one.closure})\\z") for one in self._led])
+
+    @cached_property
     def _set(self) -> re2.Set:
         made = re2.Set.SearchSet(options())
         for one in self._all:
@@ -138,6 +142,11 @@ class Matcher:
 
     def led(self, text: str, start: int, final: bool) -> bool:
         """Whether a match behind a lead may stand in text[start:], or be half written there."""
+        if start and not final and len(text) - start <= WINDOW:
+            # A chunk of a stream, mostly without anything that a match could begin with: so what stands before is not looked at.
+            raw = text[start:].encode()
+            if self._opened is not None and self._opened(raw, 0, len(raw))[0] < 0:
+                return False
         find = self._led_any if final else self._led_grow
         around = text[start - WINDOW :].encode() if start > WINDOW else text.encode()
         return find is not None and find(around, 0, len(around))[0] >= 0

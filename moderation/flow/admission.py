@@ -152,12 +152,9 @@ class Admission:
         if not future.done():
             future.set_result(None)
 
-    def beat(self) -> float:
-        """Every BEAT seconds, from the event loop: by how much it is late."""
-        now = self._clock()
-        late = max(0.0, now - self._beat_at - BEAT) if self._beat_at is not None else 0.0
-        self._beat_at = now
-        return late
+    def beat(self) -> None:
+        """Every BEAT seconds, from the event loop."""
+        self._beat_at = self._clock()
 
     def _refusal(self, reason: Reason) -> Refused:
         self._refused(reason.value)

@@ -16,8 +16,11 @@ from moderation.audit import record
 from moderation.config import Config
 from moderation.errors import CODES, LogError, Refused, UpstreamError
 from moderation.flow import saying
+from moderation.flow.account import Account
 from moderation.flow.admission import Admitted
+from moderation.flow.coding import Unpacked, upstream_decoder
 from moderation.flow.editing import edited
+from moderation.flow.hearing import has_choices, onward, upstream_id, value_of
 from moderation.flow.http import (
     JSON,
     ClientGone,
@@ -31,7 +34,6 @@ from moderation.flow.http import (
     read_body,
     respond,
     trace_id,
-    upstream_decoder,
 )
 from moderation.flow.ledger import Entry, Ledger
 from moderation.flow.reading import Active, Verdict, newest_user_text, read, scoped
@@ -45,7 +47,8 @@ from moderation.routes import Client, Route
 from moderation.stream.plan import Note
 from moderation.text import Conversation
 from moderation.text import Scope as Place
-from moderation.upstream import Answer, Upstream, forwardable
+from moderation.tracing import Step
+from moderation.upstream import Answer, Upstream
 from moderation.verdict import Fired
 from moderation.wire import answers, body, openai
 
@@ -64,20 +67,11 @@ class Chat:
     """Monotonic seconds, for the metrics."""
 
     async def handle(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        *,
-        request_id: str,
-        route: Route,
-        client: Client | None,
-        path: str,
-        active: Active,
-        admitted: Admitted,
+        self, scope: Scope, receive: Receive, send: Send, *, request_id: str, route: Route, client: Client | None, path: str,
+        active: Active, account: Account, admitted: Admitted,
     ) -> None:
         """Answer one request. `path` is below the upstream's base."""
-        call = _Call(self, scope, receive, send, request_id, route, client, path, active, admitted)
+        call = _Call(self, scope, receive, send, request_id, route, client, path, active, account, admitted)
         await call.run()
 
 
@@ -86,9 +80,10 @@ class _Call:
 
     def __init__(
         self, chat: Chat, scope: Scope, receive: Receive, send: Send, request_id: str, route: Route, client: Client | None,
-        path: str, active: Active, admitted: Admitted,
+        path: str, active: Active, account: Account, admitted: Admitted,
     ) -> None:
-        self._chat, self._scope, self._receive, self._send, self._admitted = chat, scope, receive, send, admitted
+        self._account, self._admitted = account, admitted
+        self._chat, self._scope, self._receive, self._send = chat, scope, receive, send
         self._id, self._route, self._client, self._path, self._active = request_id, route, client, path, active
         self._entry: Entry | None = None
         self._read_at = 0.0
@@ -120,22 +115,37 @@ class _Call:
                     raise
                 await asyncio.shield(self._refuse("not_ready", "the sidecar is stopping, and the upstream has not answered yet"))
         finally:
+            self._account.outcome = self._outcome
             self._chat.metrics.add("requests", self._route.name, self._outcome)
 
     async def _end(self, outcome: str) -> None:
         """The last word in the log about a call that was cut off."""
         if self._entry is not None and not self._entry.closed:
             self._entry.close(outcome)
-            await asyncio.shield(self._entry.write())
+            await asyncio.shield(self._written())
+
+    async def _written(self) -> None:
+        """Have the log write what was recorded."""
+        assert self._entry is not None
+        trace = self._account.trace
+        trace.open(Step.LOG)
+        await self._entry.write()
+        trace.close(Step.LOG)
 
     async def _run(self) -> None:
         chat = self._chat
         headers: Headers = self._scope["headers"]
+        account = self._account
+        account.trace.open(Step.READ)
         raw = await read_body(self._receive, headers, chat.config.max_body, self._admitted.read)
         self._read_at = chat.clock()
+        account.received = len(raw)
         await self._admitted.slot()
         request = body.parse(raw)
         conversation = openai.read_request(request)
+        account.stream = conversation.stream
+        account.model = conversation.model if conversation.model in self._active.models else "other"
+        account.trace.close(Step.READ)
         watcher = asyncio.create_task(self._watch(asyncio.current_task()))
         try:
             await self._judged(raw, request, conversation, headers)
@@ -156,25 +166,34 @@ class _Call:
         begun = chat.clock()
         place = Place(chat.config.tenant_of(self._route, self._client), self._route.name, self._route.region)
         place = scoped(place, active, conversation.model, language_of(newest_user_text(conversation)))
-        entry = self._open(conversation, place, request)
-        verdict = await self._recorded(entry, begun, partial(read, active, conversation, place))
+        verdict, entry = await self._decide(conversation, place, request, begun)
         self._entry = entry
         self._admitted.judged()
         if verdict.blocked is not None:
             self._outcome = "blocked"
             entry.close("blocked")
-            await entry.write()
+            await self._written()
             self._asked = verdict
             await self._block(verdict, request)
             return
         forward = edited(raw, verdict)
-        await entry.write()
+        await self._written()
         self._asked = verdict
         answer = await self._forward(headers, forward)
         try:
             await self._answered(answer, verdict, place, request)
         finally:
             answer.close()
+
+    async def _decide(
+        self, conversation: Conversation, place: Place, request: Any, begun: float
+    ) -> tuple[Verdict, Entry]:
+        """Judge the request and record it."""
+        self._account.trace.open(Step.JUDGE_INPUT)
+        entry = self._open(conversation, place, request)
+        verdict = await self._recorded(entry, begun, partial(read, self._active, conversation, place))
+        self._account.trace.close(Step.JUDGE_INPUT)
+        return verdict, entry
 
     def _open(self, conversation: Conversation, place: Place, request: Any) -> Entry:
         chat, active = self._chat, self._active
@@ -185,11 +204,8 @@ class _Call:
         )
         user = request.get("user")
         entry.open(
-            endpoint="/chat/completions",
-            client=self._client.name if self._client else None,
-            user=user if isinstance(user, str) else None,
-            model=conversation.model,
-            stream=conversation.stream,
+            endpoint="/chat/completions", client=self._client.name if self._client else None,
+            user=user if isinstance(user, str) else None, model=conversation.model, stream=conversation.stream,
         )
         return entry
 
@@ -200,38 +216,34 @@ class _Call:
         )
         for ruling in verdict.rulings:
             self._chat.metrics.decided(ruling.phase, ruling.outcome)
+            self._account.decided(ruling.outcome)
         return verdict
 
     async def _forward(self, headers: Headers, raw: bytes) -> Answer:
         query = self._scope.get("query_string", b"")
         path = self._path + ("?" + query.decode("latin-1") if query else "")
-        kept = [
-            (name, value)
-            for name, value in forwardable(headers)
-            if name.lower() not in (b"accept-encoding", b"content-encoding", b"authorization") or self._passes(name)
-        ]
-        kept.append((b"accept-encoding", b"identity"))
-        if self._route.upstream_key is not None:
-            kept.append((b"authorization", b"Bearer " + self._route.upstream_key.encode()))
         chat = self._chat
+        kept = onward(headers, self._route, keyed=bool(chat.config.clients))
         sent_at = chat.clock()
         chat.metrics.observe("added_seconds", sent_at - self._read_at)
+        account = self._account
+        account.upstream = self._route.upstream
+        account.trace.open(Step.UPSTREAM)
         try:
-            answer = await chat.upstream(self._route).send("POST", path, kept, raw)
-            chat.metrics.observe("upstream_first_byte_seconds", chat.clock() - sent_at)
+            answer = await chat.upstream(self._route).send("POST", path, account.trace.carried(kept), raw)
+            seconds = chat.clock() - sent_at
+            chat.metrics.observe("upstream_first_byte_seconds", seconds)
+            chat.metrics.add("upstream_answers", f"{answer.status // 100}xx")
+            account.answering(answer.status, seconds)
             return answer
         except UpstreamError:
             await self._fail_upstream(None)
             raise
 
-    def _passes(self, name: bytes) -> bool:
-        """The caller's Authorization goes upstream where it is the upstream's own."""
-        return name.lower() == b"authorization" and self._route.upstream_key is None and not self._chat.config.clients
-
     async def _fail_upstream(self, status: int | None) -> None:
         assert self._entry is not None
         self._entry.close("upstream_error", upstream_status=status)
-        await self._entry.write()
+        await self._written()
 
     # ---- the answer ----------------------------------------------------------------------------------------------
 
@@ -245,20 +257,21 @@ class _Call:
         try:
             raw = await answer.whole(most)
             self._admitted.add(len(raw))
+            self._account.answered()
             decoder = upstream_decoder(answer.headers, most)
             raw = decoder(raw)
             if raw:
                 decoder.end()
-            value = _value(raw, good)
+            value = value_of(raw, good)
         except UpstreamError:
             await self._fail_upstream(answer.status)
             raise
         # What it is, its body tells: some gateways answer errors with 200, and nothing says that 203 holds no text.
-        if openai.is_error(value) or (not good and not _has_choices(value)):
+        if openai.is_error(value) or (not good and not has_choices(value)):
             assert self._entry is not None
             self._outcome = "failed"
-            self._entry.close("upstream_error", upstream_status=answer.status, upstream_id=_upstream_id(answer))
-            await self._entry.write()
+            self._entry.close("upstream_error", upstream_status=answer.status, upstream_id=upstream_id(answer))
+            await self._written()
             head = saying.head(answer.headers, decoder.active)
             await self._reply(answer.status, head, raw, verdict.action.word, verdict.degraded)
             return
@@ -276,14 +289,16 @@ class _Call:
             await self._fail_upstream(answer.status)
             raise
         begun = self._chat.clock()
+        self._account.trace.open(Step.JUDGE_OUTPUT)
         judge = partial(read, self._active, conversation, place, supplied=asked.supplied, names=asked.names)
         verdict = await self._recorded(entry, begun, judge)
+        self._account.trace.close(Step.JUDGE_OUTPUT)
         usage = tokens(value.get("usage"))
         entry.close(
-            "blocked" if verdict.blocked else "completed", upstream_status=answer.status, upstream_id=_upstream_id(answer),
+            "blocked" if verdict.blocked else "completed", upstream_status=answer.status, upstream_id=upstream_id(answer),
             usage=usage,
         )
-        await entry.write()
+        await self._written()
         if verdict.blocked is not None:
             self._outcome = "blocked"
             raw = answers.blocked_answer(
@@ -318,10 +333,12 @@ class _Call:
 
         def noted(note: Note) -> None:
             self._chat.metrics.decided(note.phase, note.outcome)
+            self._account.decided(note.outcome)
 
+        self._account.trace.open(Step.JUDGE_OUTPUT)
         carrier = Carrier(
-            answer, decoder, speech, self._active, place, entry, verdict.names, verdict.supplied, out, message, noted,
-            self._chat.clock, _upstream_id(answer),
+            Unpacked(answer, decoder) if decoder.active else answer, speech, self._active, place, entry, verdict.names,
+            verdict.supplied, out, message, noted, self._chat.clock, upstream_id(answer),
         )
         await carrier.run()
         metrics = self._chat.metrics
@@ -329,6 +346,9 @@ class _Call:
         metrics.observe("hold_back_seconds", carrier.longest_wait)
         if carrier.failed is not None:
             metrics.add("upstream_errors", carrier.failed)
+            self._account.code = carrier.failed
+        self._account.answered()
+        self._account.trace.close(Step.JUDGE_OUTPUT)
         self._outcome = {"completed": "answered", "blocked": "blocked"}.get(carrier.outcome, "failed")
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -345,6 +365,7 @@ class _Call:
             status, headers, raw = saying.completion(verdict, self._stand_in(verdict.conversation), message, request, self._id)
         else:
             self._chat.metrics.refused("data_inspection_failed")
+            self._account.code = "data_inspection_failed"
             status, headers, raw = saying.error(verdict, decision, message, config.block_code, self._id)
         await self._reply(status, headers, raw, "block", verdict.degraded)
 
@@ -367,6 +388,7 @@ class _Call:
     async def _refuse(self, code: str, message: str) -> None:
         """Answer with an error of ours, where nothing has been said yet."""
         self._chat.metrics.refused(code)
+        self._account.code = code
         if self._started:
             return
         known = CODES[code]
@@ -374,22 +396,3 @@ class _Call:
         if self._asked is not None and code != "audit_unavailable":
             headers = [JSON, *self._marks(self._asked.action.word, self._asked.degraded)]
         await respond(self._send, known.status, [*headers, *advice(known)], answers.error_body(code, message, self._id))
-
-
-def _value(raw: bytes, good: bool) -> Any:
-    """The JSON of an answer; None where an error need not be JSON. Raises UpstreamError."""
-    try:
-        return body.parse(raw)
-    except Refused as error:
-        if good:
-            raise UpstreamError("upstream_invalid", f"the upstream's answer: {error.message}") from None
-        return None
-
-
-def _has_choices(value: Any) -> bool:
-    return isinstance(value, dict) and value.get("choices") is not None
-
-
-def _upstream_id(answer: Answer) -> str | None:
-    value = header(answer.headers, b"x-request-id")
-    return value.decode("latin-1") if value else None

@@ -12,6 +12,8 @@ from moderation.wire import body, edits, openai
 
 def logged(verdict: Verdict, phase: Phase) -> list[Edit]:
     """What was changed, for the log: where and why, never what. Names that were given back are no edits."""
+    if not verdict.changes and not verdict.removals:
+        return []
     segments = verdict.conversation.segments
     edits: list[Edit] = []
     for index, segment in enumerate(segments):

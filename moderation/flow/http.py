@@ -1,15 +1,15 @@
-"""HTTP as ASGI hands it over: request bodies with a limit, content-codings off, answers out. Knows nothing of moderation."""
+"""HTTP as ASGI hands it over: request bodies with a limit, answers out. Knows nothing of moderation."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-import zlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping
 from contextlib import suppress
 from typing import Any
 
-from moderation.errors import Code, Refused, UpstreamError
+from moderation.errors import Code, Refused
+from moderation.flow.coding import Decoder, coding
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -52,7 +52,7 @@ async def read_body(receive: Receive, headers: Headers, limit: int, read: Callab
     length = header(headers, b"content-length")
     if length is not None and length.isdigit() and int(length) > limit:
         raise Refused("body_too_large", f"the body has {int(length)} bytes, the limit is {limit}")
-    decode = Decoder(header(headers, b"content-encoding"), limit)
+    decode = Decoder(coding(headers), limit)
     parts: list[bytes] = []
     size = 0
     while True:
@@ -68,75 +68,6 @@ async def read_body(receive: Receive, headers: Headers, limit: int, read: Callab
         if not message.get("more_body", False):
             decode.end()
             return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-_GZIP = 16 + zlib.MAX_WBITS
-_CODINGS: dict[bytes, int] = {b"gzip": _GZIP, b"x-gzip": _GZIP, b"deflate": zlib.MAX_WBITS}
-
-
-class Decoder:
-    """Takes one content-coding off, chunk by chunk. Identity costs nothing.
-
-    A gzip body may have several members (RFC 1952, 2.2); what else stands behind the compressed data is refused.
-    """
-
-    __slots__ = ("_bits", "_limit", "_made", "_zlib", "active")
-
-    def __init__(self, coding: bytes | None, limit: int) -> None:
-        """`limit`: the most bytes that may come out. Raises Refused(unsupported_encoding)."""
-        word = (coding or b"identity").strip().lower()
-        self._limit = limit
-        self._made = 0
-        self._bits = _CODINGS.get(word)
-        self.active = word not in (b"identity", b"")
-        if self.active and self._bits is None:
-            raise self.fault("unsupported_encoding", "content-encoding: expected identity, gzip or deflate")
-        self._zlib: Any = zlib.decompressobj(self._bits) if self._bits is not None else None
-
-    def fault(self, code: str, message: str) -> Refused:
-        """What is raised; whose fault it is."""
-        return Refused(code, message)
-
-    def __call__(self, chunk: bytes) -> bytes:
-        if self._zlib is None:
-            return chunk
-        out = self._decompressed(chunk)
-        while self._zlib.unused_data:
-            rest = self._zlib.unused_data
-            if self._bits != _GZIP:
-                raise self.fault("invalid_json", "there are bytes behind the end of the compressed body")
-            self._zlib = zlib.decompressobj(_GZIP)
-            out += self._decompressed(rest)
-        return out
-
-    def _decompressed(self, chunk: bytes) -> bytes:
-        try:
-            out: bytes = self._zlib.decompress(chunk, self._limit - self._made + 1)
-        except zlib.error:
-            raise self.fault("invalid_json", "the body is not in the content-encoding that it claims") from None
-        self._made += len(out)
-        if self._made > self._limit:
-            raise self.fault("body_too_large", f"the decoded body is over the limit of {self._limit} bytes")
-        return out
-
-    def end(self) -> None:
-        """The body is over; raises Refused where the compressed data are not."""
-        if self._zlib is not None and not self._zlib.eof:
-            raise self.fault("invalid_json", "the compressed body is cut short")
-
-
-class UpstreamDecoder(Decoder):
-    """The same for an upstream's answer: every fault is the upstream's."""
-
-    __slots__ = ()
-
-    def fault(self, code: str, message: str) -> Refused:
-        return UpstreamError("upstream_invalid", f"the upstream's answer: {message}")
-
-
-def upstream_decoder(headers: Headers, limit: int) -> Decoder:
-    """Takes the content-coding off an upstream's answer. Raises UpstreamError, now and later."""
-    return UpstreamDecoder(header(headers, b"content-encoding"), limit)
 
 
 async def disconnected(receive: Receive) -> None:
@@ -182,7 +113,7 @@ def announced(headers: Headers) -> int | None:
 
 
 async def turn_away(
-    receive: Receive, send: Send, request: Headers, status: int, headers: Headers, body: bytes, limit: int
+    receive: Receive, request: Headers, limit: int, send: Send, status: int, headers: Headers, body: bytes
 ) -> None:
     """Answer a request whose body has not been read; `request` are its headers.
 

@@ -15,6 +15,7 @@ from moderation.detect.api import Detector
 from moderation.detect.build import build, inline, vocabulary
 from moderation.detect.run import Runner
 from moderation.detect.run.cache import Cache
+from moderation.detect.run.workers import Workers
 from moderation.flow.policies import Loaded, PolicyRejected
 from moderation.flow.reading import Active
 from moderation.flow.trial import trial
@@ -71,7 +72,7 @@ class FileLoader:
         """`cache`: bytes; `make` builds a policy's detectors; `tested`: a policy of which a test fails is not taken."""
         self._make = make
         self._tested = tested
-        self._cache = Cache(cache, count=lambda result: metrics.add("cache", result))
+        self._cache = Cache(cache, count=lambda result, times: metrics.add("cache", result, amount=times))
         self._metrics = metrics
         self._runners: list[Runner] = []
 
@@ -93,8 +94,9 @@ class FileLoader:
 
     def _runner(self, policy: Policy, detectors: Mapping[str, Detector]) -> Runner:
         """The detectors of a policy, ready to run."""
+        workers = Workers(waited=lambda seconds: self._metrics.observe("detector_wait_seconds", seconds))
         timeouts = {name: spec.timeout_ms / 1000 for name, spec in policy.detectors.items()}
-        runner = Runner(detectors, timeouts, inline=inline(detectors), cache=self._cache, observe=self._observe)
+        runner = Runner(detectors, timeouts, inline=inline(detectors), cache=self._cache, observe=self._observe, workers=workers)
         self._runners.append(runner)
         return runner
 
@@ -102,6 +104,12 @@ class FileLoader:
         self._metrics.observe("detector_seconds", seconds, detector)
         if cause is not None:
             self._metrics.add("detector_unknown", detector, cause.value)
+
+    @property
+    def load(self) -> tuple[int, int]:
+        """Pieces of work that wait for threads of detectors, and threads that hang."""
+        loads = [runner.load for runner in self._runners]
+        return sum(waiting for waiting, _ in loads), sum(lost for _, lost in loads)
 
     def close(self) -> None:
         for runner in self._runners:

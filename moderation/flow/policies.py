@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Protocol
 from moderation.audit import record
 from moderation.audit.bundle import Bundles
 from moderation.errors import LogError, UsageError
+from moderation.events import Say
 from moderation.flow.ledger import Log
 from moderation.flow.reading import Active
 from moderation.metrics import Metrics
@@ -68,14 +70,15 @@ class Policies:
     """All policies of one process, by file."""
 
     def __init__(
-        self, load: Loader, log: PolicyLog, bundles: Bundles, metrics: Metrics, engine: str, say: Callable[[str], None]
+        self, load: Loader, log: PolicyLog, bundles: Bundles, metrics: Metrics, engine: str, say: Say,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._load = load
         self._log = log
         self._bundles = bundles
         self._metrics = metrics
         self._engine = engine
-        self._say = say
+        self._say, self._now = say, now
         self._slots: dict[str | None, _Slot] = {}
         self._generation = 0
         self._turn = asyncio.Lock()
@@ -119,8 +122,9 @@ class Policies:
         self._metrics.know("hash", (ref.hash,))
         refs = [active.policy.ref for active in self.every.values()]
         self._metrics.only("policy_active", [(one.id, one.hash) for one in refs])
+        self._metrics.set("policy_activated_timestamp_seconds", self._now(), ref.id)
         for line in loaded.warnings:
-            self._say(line)
+            self._say("policy_warning", fault=line)
 
     async def reload(self, *, force: bool = False) -> None:
         """Take what has changed on disk; never raises for a broken file."""
@@ -142,13 +146,13 @@ class Policies:
             slot.fault = fault.lines[0]
             self._metrics.add("policy_reloads", "rejected")
             for line in fault.lines:
-                self._say(line)
-            self._say(f"the policy stays at version {old.hash[:12]}: the new file was not taken")
+                self._say("policy_fault", fault=line)
+            self._say("policy_kept", version=old.hash[:12], why="the new file was not taken")
             body = record.policy_reject(source=fault.digest, code=fault.code, where=fault.place, kept=old.hash)
             try:
                 await self._log.append_all((body,), strict=True)
             except LogError:
-                self._say("the rejection could not be recorded: the log cannot be written")
+                self._say("policy_unrecorded")
             return
         if loaded.active.policy.ref.hash == old.hash:
             slot.fault = None
@@ -166,12 +170,12 @@ class Policies:
             if slot.waiting is None:
                 self._metrics.add("policy_reloads", "rejected")
             if slot.fault != fault:
-                self._say(f"the policy stays at version {old.hash[:12]}: {fault}")
+                self._say("policy_kept", version=old.hash[:12], why=fault)
             slot.fault, slot.waiting = fault, loaded
         else:
             ref = loaded.active.policy.ref
             self._metrics.add("policy_reloads", "ok")
-            self._say(f"the policy is now {ref.id} version {ref.hash[:12]}")
+            self._say("policy_taken", policy=ref.id, version=ref.hash[:12])
 
     async def watch(self, every: float) -> None:
         """Look for changed files for ever, and for a log that can record again what waits for it.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from moderation.act import LITERAL, Change, Names, apply, label, merge
 from moderation.detect.run import BREATH, Examined, Runner
@@ -244,8 +245,9 @@ async def _rule(
             await asyncio.sleep(0)
         bare = _bare(active, segment)
         if one.quiet and segment.channel is not Channel.TOOL_CALL:
-            windows.extend([bare_window(bare)] * len(one.windows))
-            flat.extend([index] * len(one.windows))
+            count = len(one.windows)
+            windows.extend([bare_window(bare)] * count)
+            flat.extend([index] * count)
             continue
         for findings, unknown in zip(one.findings, one.unknown, strict=True):
             seen = [see(bare, f, _origin(segment, f, supplied)) for f in findings]
@@ -286,7 +288,10 @@ def _joined(one: Window, other: Window) -> Window:
 
 def _bare(active: Active, segment: Segment) -> Key:
     tool = segment.tool
-    return Key(segment.channel, segment.turn, tool if tool is None or tool in active.tools else "other")
+    return _key(segment.channel, segment.turn, tool if tool is None or tool in active.tools else "other")
+
+
+_key = lru_cache(maxsize=256)(Key)
 
 
 def _origin(segment: Segment, finding: Finding, supplied: dict[tuple[str, str], Origin]) -> Origin | None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from moderation.act import Names
 from moderation.audit.record import GrowingContent, RecordTooLarge
 from moderation.errors import LogError, UpstreamError
+from moderation.flow.coding import Source
 from moderation.flow.ledger import Entry
 from moderation.flow.reading import Active, category_of, origin_of
 from moderation.policy.decide import Patience, patience
@@ -67,15 +68,6 @@ class Heard(NamedTuple):
     choices: Sequence[int] = ()
     done: bool = False
     error: bool = False
-
-
-class Source(Protocol):
-    """The upstream's answer, as far as a carrier needs it (upstream.Answer)."""
-
-    @property
-    def status(self) -> int: ...
-    async def read(self) -> bytes: ...
-    def close(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -140,8 +132,6 @@ class Carrier:
     """One streamed answer on its way."""
 
     upstream: Source
-    decoded: Callable[[bytes], bytes]
-    """Takes the content-coding off, chunk by chunk."""
     speech: Speech
     active: Active
     scope: Scope
@@ -199,7 +189,7 @@ class Carrier:
             chunk = await self._next(release)
             if chunk is None:
                 return
-            events = self.speech.split(self.decoded(chunk)) if chunk else self._last()
+            events = self.speech.split(chunk) if chunk else self._last()
             commands: list[Command] = []
             for raw in events:
                 heard = self.speech.read(raw)

@@ -63,12 +63,15 @@ _FALSE = Found(Truth.FALSE)
 
 def decide(policy: Policy, phase: Phase, scope: Scope, windows: Sequence[Window]) -> Outcome:
     """What the policy says of these windows; each is judged alone but by rules that look over all of them."""
-    together = tuple(range(len(windows)))
+    rules = policy.rules_in(phase)
     loud = tuple((i,) for i, w in enumerate(windows) if _is_loud(w))
+    if not loud and all(rule.needs_finding for rule in rules):
+        return NOTHING
+    together = tuple(range(len(windows)))
     alone = loud if len(loud) == len(windows) else tuple((i,) for i in together)
     fired: list[Fired] = []
     degraded = False
-    for rule in policy.rules_in(phase):
+    for rule in rules:
         if rule.needs_finding and not loud:
             continue
         for at in (together,) if rule.over is not Over.WINDOW else loud if rule.needs_finding else alone:
@@ -85,8 +88,6 @@ def decide(policy: Policy, phase: Phase, scope: Scope, windows: Sequence[Window]
                 action = min(action, Action.FLAG) if open_ and strict is OnFailure.FLAG else action
                 open_ = open_ or strict is OnFailure.ASSUME_MATCH
             fired.extend(_fire(rule, phase, windows, at, action, found, open_))
-    if not fired and not loud:
-        return _NOTHING
     enforced = [f for f in fired if f.mode is Mode.ENFORCE]
     blocks = [f for f in enforced if f.action is Action.BLOCK]
     blocker = min(blocks, key=lambda f: (-f.severity, f.rule)) if blocks else None
@@ -100,7 +101,8 @@ def decide(policy: Policy, phase: Phase, scope: Scope, windows: Sequence[Window]
     )
 
 
-_NOTHING = Outcome(Action.ALLOW, Action.ALLOW, (), (), False, None)
+NOTHING = Outcome(Action.ALLOW, Action.ALLOW, (), (), False, None)
+"""What is said where no detector found anything and none failed, and every rule needs a finding."""
 
 
 def _is_loud(window: Window) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from moderation.policy.decide import decide
+from moderation.policy.decide import NOTHING, decide
 from moderation.policy.model import Policy
 from moderation.text import Channel, Media, Phase, Scope, Turn
 from moderation.verdict import FULL_SCORE, Action, Cause, Fired, Key, Mode, Outcome, Severity, Signal, Unknown, Window
@@ -42,6 +42,8 @@ def _window(key: Key) -> Window:
 def decide_all(policy: Policy, phase: Phase, scope: Scope, windows: Sequence[Window]) -> Outcome:
     """`decide`, and what is decided beyond the rules. A block of media in history removes them, as for texts."""
     outcome = decide(policy, phase, scope, windows)
+    if outcome is NOTHING:  # so there is nothing unread, either: that is a finding
+        return outcome
     fired: list[Fired] = []
     for number, window in enumerate(windows):
         key = window.signals[0].key if window.signals else None

@@ -35,6 +35,7 @@ _BY_ROLE = {
 MAX_MEDIA = 10_000
 """Each is recorded by itself, and a decision has its bounds in the log."""
 _LIKE_TOOLS = ("functions", "prediction", "response_format", "tools")
+_AS_WRITTEN = frozenset({"messages", "model", "stream", *_LIKE_TOOLS})
 _KNOWN_IN_CHOICE = frozenset({"index", "message", "finish_reason", "logprobs", "token_ids"})
 
 
@@ -58,8 +59,12 @@ def read_request(body: Any) -> Conversation:
                 for index, message in enumerate(messages):
                     reader.turn = Turn.NEW if index >= new else Turn.HISTORY
                     reader.message(message, f"/messages/{index}")
-            elif key in _LIKE_TOOLS and value is not None:
-                reader.definitions(value, f"/{key}")
+            elif key in _LIKE_TOOLS:
+                if value is not None:
+                    reader.definitions(value, f"/{key}")
+            elif key not in _AS_WRITTEN and (meant := key.casefold()) in _AS_WRITTEN:
+                # Readers in Go take it for the very field, and the last of two wins.
+                raise Refused("invalid_body", f"the body: a field that is `{meant}` but for its letters' case; write it so")
     except TooMany:
         raise Refused("invalid_body", f"the body: more than {MAX_LEAVES} values; send a smaller request") from None
     model = body.get("model")

@@ -16,6 +16,8 @@ MAX_EVENT = 16 << 20
 
 _EOL = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
+_OTHERS = frozenset({b"", b"id", b"retry"})
+"""Beside `data` and `event`: comments and blank lines, and what only reconnecting needs."""
 
 
 class Splitter:
@@ -107,7 +109,10 @@ class Event(NamedTuple):
 
     @staticmethod
     def parse(raw: bytes) -> Event:
-        """Read one event. Any line that some reader would take for data is read as data."""
+        """Read one event. Any line that some reader would take for data is read as data.
+
+        Raises UpstreamError(upstream_invalid) for a line of no field that events have: another reader could read it after all.
+        """
         if raw.startswith(b"data:") and raw.find(b"\n") == len(raw) - 2 and raw.endswith(b"\n\n") and b"\r" not in raw:
             return Event(raw[6:-2] if raw[5] == 0x20 else raw[5:-2], None)
         data: list[bytes] = []
@@ -119,6 +124,8 @@ class Event(NamedTuple):
                 data.append(value)
             elif field == b"event":
                 name = value.decode(errors="replace")
+            elif field not in _OTHERS:
+                raise UpstreamError("upstream_invalid", "the upstream's stream has a line that is no field of an event")
         return Event(b"\n".join(data) if data else None, name)
 
 

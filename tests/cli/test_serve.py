@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ def test_a_policy_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixtur
     monkeypatch.setenv("MODERATION_PROT", "8081")
     assert main(["serve", *UPSTREAM, "--host", "0.0.0.0", "--policy", "no.yaml", "--data", "data"]) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "warning: the variable MODERATION_PROT is no setting and has no effect. Did you mean MODERATION_PORT?"
-    assert lines[1].startswith("warning: anybody who reaches the port may use it")
+    first, second = map(json.loads, lines[:2])
+    assert (first["event"], first["level"]) == ("config_warning", "warning")
+    assert first["message"] == "the variable MODERATION_PROT is no setting and has no effect. Did you mean MODERATION_PORT?"
+    assert second["message"].startswith("anybody who reaches the port may use it")
     assert lines[2:] == ["moderation: no.yaml:1:1 error QP000 the file cannot be read: No such file or directory."]
 
 

@@ -55,7 +55,7 @@ def carried(chunks: Sequence[bytes], fails: int | None = None) -> tuple[Diary, C
     ledger = Ledger(diary, b"k" * 32, bytes, "1")
     entry = ledger.entry(REQUEST, Scope(), active().policy.ref, strict=True, listed=Listed(b"k" * 32))
     carrier = Carrier(
-        upstream, lambda data: data, OpenAISpeech(REQUEST, Head("x", 0, "m"), include_usage=True, asked="hi"),
+        upstream, OpenAISpeech(REQUEST, Head("x", 0, "m"), include_usage=True, asked="hi"),
         active(), Scope(), entry, Names(), {}, diary.send, lambda rule, decision: "no", lambda note: None, lambda: 0.0,
     )  # fmt: skip
     asyncio.run(carrier.run())

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from moderation.audit.disk import Disk
 from moderation.detect.api import Detector, Scan
 from moderation.detect.build import build
 from moderation.policy.model import Policy
+from moderation.tracing import OpenTelemetry
 from tests.fakes import Hold, Step, json_script, sse, stream_script
 from tests.kitchen import POLICY, Kitchen, answer, chunk, frames
 
@@ -230,10 +232,12 @@ def test_nothing_that_a_caller_chose_gets_into_log_metrics_or_words(tmp_path: Pa
     whole |= {"id": CANARY, "model": CANARY, "system_fingerprint": CANARY}
     events = [chunk({"content": f"{CANARY} {ID} "}, id=CANARY, model=CANARY), chunk({"tool_calls": [{"index": 0, **call}]}), chunk({}, "stop")]
 
+    spans = InMemorySpanExporter()
+
     async def go() -> None:
         script = stream_script(*sse(*events))
         broken = json_script({"error": {"message": CANARY, "code": CANARY}}, 500)
-        async with Kitchen(tmp_path, json_script(whole), script, broken) as kitchen:
+        async with Kitchen(tmp_path, json_script(whole), script, broken, tracing=OpenTelemetry(spans, at_once=True)) as kitchen:
             path = f"/v1/chat/completions?{CANARY}={CANARY}"
             assert (await kitchen.ask("POST", path, body, headers)).status == 200
             assert (await kitchen.ask("POST", path, {**body, "stream": True}, headers)).status == 200
@@ -253,6 +257,10 @@ def test_nothing_that_a_caller_chose_gets_into_log_metrics_or_words(tmp_path: Pa
             assert shown.json["action"] == "block"
             assert CANARY.encode() not in kitchen.metrics.text()
             assert CANARY not in "\n".join(kitchen.said)
+            assert len([line for line in kitchen.said if json.loads(line)["event"] == "request"]) == 4 + len(ours)
+            made = [span.to_json() for span in spans.get_finished_spans()]
+            assert len(made) > 20
+            assert CANARY not in "".join(made)
 
     run(go())
     every = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]

@@ -16,6 +16,7 @@ from moderation.errors import LogError
 from moderation.flow.loading import FileLoader
 from moderation.flow.policies import Loaded, Policies
 from moderation.metrics import Metrics
+from moderation.oplog import OperationalLog
 from tests.test_metrics import samples
 
 POLICY = """\
@@ -67,7 +68,7 @@ class Room:
         self.said: list[str] = []
         self.loads = 0
         self._loader = FileLoader(1 << 20, self.metrics)
-        self.policies = Policies(self._load, self.log, Bundles(folder / "data"), self.metrics, "1", self.said.append)
+        self.policies = Policies(self._load, self.log, Bundles(folder / "data"), self.metrics, "1", OperationalLog(self.said.append))
 
     def write(self, name: str, word: str) -> str:
         path = self.folder / name

@@ -85,7 +85,7 @@ def carried(chunks: Sequence[bytes], names: Names | None = None, broken: bool = 
 
     async def go() -> None:
         carrier = Carrier(
-            Chunks(chunks, broken), lambda data: data, OpenAISpeech(REQUEST, Head("x", 0, "m"), include_usage=True, asked="hi"),
+            Chunks(chunks, broken), OpenAISpeech(REQUEST, Head("x", 0, "m"), include_usage=True, asked="hi"),
             active(), Scope(), entry, names or Names(), {}, send,
             lambda rule, decision: block_message(active().policy, rule, "en", decision), lambda note: None, lambda: 0.0,
         )  # fmt: skip

@@ -156,7 +156,6 @@ EVENTS = [
     ("a comment", b": keep-alive\n\n", None, None),
     ("a blank line", b"\n", None, None),
     ("another field", b"retry: 1\n\n", None, None),
-    ("not the field", b"dataset: x\n\n", None, None),
     ("a byte order mark before it", b"\xef\xbb\xbfdata: x\n\n", b"x", None),
     ("without its end", b"data: [DONE]", b"[DONE]", None),
     ("with half its end", b"data: [DONE]\n", b"[DONE]", None),
@@ -169,6 +168,12 @@ EVENTS = [
 @pytest.mark.parametrize(("note", "raw", "data", "name"), EVENTS, ids=[c[0] for c in EVENTS])
 def test_reads_events(note: str, raw: bytes, data: bytes | None, name: str | None) -> None:
     assert Event.parse(raw) == Event(data, name)
+
+
+@pytest.mark.parametrize("raw", [b"dataset: x\n\n", b"DATA: x\n\n", b" data: x\n\n", b'{"a": 1}\n\n', b"data: x\n{\n\n", b"x\n\n"])
+def test_refuses_what_is_no_field(raw: bytes) -> None:
+    with pytest.raises(UpstreamError):
+        Event.parse(raw)
 
 
 @pytest.mark.parametrize(("note", "raw", "data", "name"), EVENTS, ids=[c[0] for c in EVENTS])

@@ -103,6 +103,11 @@ class Runner:
     def has(self, detector: str) -> bool:
         return detector in self._locals or detector in self._windowed
 
+    @property
+    def load(self) -> tuple[int, int]:
+        """Pieces of work that wait for a thread, and threads that hang."""
+        return self._workers.waiting, self._workers.lost
+
     def behind(self, detector: str) -> int:
         """How far a local detector looks back."""
         return self._locals[detector].behind
@@ -180,6 +185,7 @@ class Runner:
                 examined[text] = kept
             else:
                 missing[text] = fingerprint
+        self._cache.count(len(examined), len(missing))
         if missing:
             ready: dict[str, _Text] = {}
             for number, (text, fingerprint) in enumerate(missing.items(), 1):
@@ -259,6 +265,7 @@ class Runner:
             if isinstance(kept, tuple):
                 known[key] = kept
         missing = [key for key in jobs if key not in known]
+        self._cache.count(len(known), len(missing))
         if missing:
             batch = [jobs[key] for key in missing]
             found = await self._run(name, partial(self._judge, name, batch))

@@ -21,11 +21,18 @@ WINDOW = 180
 class Cache:
     """Least recently used goes first. A bound of 0 keeps nothing."""
 
-    def __init__(self, bound: int, key: bytes | None = None, count: Callable[[str], None] = lambda result: None) -> None:
-        """`bound` is in bytes; `key` is for tests, else it is drawn anew for each process; `count` is told `hit` or `miss`."""
+    def __init__(
+        self, bound: int, key: bytes | None = None, count: Callable[[str, int], None] = lambda result, times: None
+    ) -> None:
+        """`bound` is in bytes; `key` is for tests, else it is drawn anew for each process.
+
+        `count` is told `hit` or `miss`, and how many.
+        """
         self._count = count
         self._bound = bound
         self._key = key if key is not None else secrets.token_bytes(32)
+        self._begun: dict[str, blake2b] = {}
+        """The hash so far, for each tenant."""
         self._kept: OrderedDict[tuple[bytes, str], tuple[object, int]] = OrderedDict()
         self._size = 0
         self.hits = 0
@@ -38,20 +45,29 @@ class Cache:
 
     def fingerprint(self, tenant: str, text: str) -> bytes:
         """What stands for a text of a tenant; also the first half of a key."""
-        owner = tenant.encode("utf-8", "surrogatepass")
-        message = len(owner).to_bytes(4, "big") + owner + text.encode("utf-8", "surrogatepass")
-        return blake2b(message, digest_size=32, key=self._key).digest()
+        begun = self._begun.get(tenant)
+        if begun is None:  # tenants come from the configuration, so they are few
+            owner = tenant.encode("utf-8", "surrogatepass")
+            begun = self._begun[tenant] = blake2b(len(owner).to_bytes(4, "big") + owner, digest_size=32, key=self._key)
+        whole = begun.copy()
+        whole.update(text.encode("utf-8", "surrogatepass"))
+        return whole.digest()
+
+    def count(self, hits: int, misses: int) -> None:
+        """Tell how many of the last look-ups found something: once for many, for counting takes longer than looking."""
+        self.hits += hits
+        self.misses += misses
+        if hits:
+            self._count("hit", hits)
+        if misses:
+            self._count("miss", misses)
 
     def get(self, text: bytes, version: str) -> object | None:
         """What was put under this key; None where nothing is kept."""
         found = self._kept.get((text, version))
         if found is None:
-            self.misses += 1
-            self._count("miss")
             return None
         self._kept.move_to_end((text, version))
-        self.hits += 1
-        self._count("hit")
         return found[0]
 
     def put(self, text: bytes, version: str, kept: object, weight: int) -> None:

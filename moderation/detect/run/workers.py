@@ -15,7 +15,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import partial
 from typing import Generic, TypeVar
@@ -56,13 +56,17 @@ class _Job(Generic[T]):
     state: _State = _State.WAITING
     alive_at: float = 0.0
     """When its thread last gave a sign of life (monotonic seconds)."""
+    asked_at: float = field(default_factory=time.monotonic)
 
 
 class Workers:
     """A few threads. Started when first needed."""
 
-    def __init__(self, threads: int = 2, most_lost: int = 16) -> None:
-        self._threads = threads
+    def __init__(
+        self, threads: int = 2, most_lost: int = 16, waited: Callable[[float], None] = lambda seconds: None
+    ) -> None:
+        """`waited` is told, in a thread, how many seconds each job waited for one."""
+        self._threads, self._waited = threads, waited
         self._most_lost = most_lost
         self._lock = threading.Condition()
         self._waiting: deque[_Job[object]] = deque()
@@ -73,13 +77,17 @@ class Workers:
         self.lost = 0
         """Threads that were given up and have not come back."""
 
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait for a thread."""
+        return len(self._waiting)
+
     async def run(self, work: Callable[[Beat], T], timeout: float) -> T:
         """What `work` returns; it must not raise, but for GivenUp. TimeoutError after `timeout` seconds without a sign of it."""
         loop = asyncio.get_running_loop()
-        asked = time.monotonic()
         job: _Job[T] = _Job(work, loop, loop.create_future())
         self._submit(job)  # type: ignore[arg-type]
-        rest, late = timeout, 0
+        asked, rest, late = job.asked_at, timeout, 0
         try:
             while not (await asyncio.wait((job.future,), timeout=rest))[0]:
                 now = time.monotonic()
@@ -159,6 +167,7 @@ class Workers:
                 job = self._waiting.popleft()
                 job.alive_at = time.monotonic()
                 job.state = _State.RUNNING
+            self._waited(job.alive_at - job.asked_at)
             result: object = None
             left = False
             try:

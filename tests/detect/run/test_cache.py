@@ -23,7 +23,15 @@ def test_the_least_recently_used_goes_first() -> None:
     cache.put(c, "1", (), 0)
     assert cache.get(b, "1") is None
     assert cache.get(a, "1") == cache.get(c, "1") == ()
-    assert (cache.hits, cache.misses) == (3, 1)
+
+
+def test_hits_and_misses_are_told_once_for_many() -> None:
+    told: list[tuple[str, int]] = []
+    cache = Cache(1000, count=lambda result, times: told.append((result, times)))
+    cache.count(3, 1)
+    cache.count(0, 2)
+    assert (cache.hits, cache.misses) == (3, 3)
+    assert told == [("hit", 3), ("miss", 1), ("miss", 2)]
 
 
 def test_nothing_is_kept_without_room() -> None:
