@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from types import FrameType
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from moderation.sentence import SENTENCE_CAP, next_sentence, next_window, settled, windows
+from moderation.sentence import _END, SENTENCE_CAP, next_sentence, next_window, settled, windows
 from moderation.text import Span
 
 CASES = [
@@ -66,3 +69,34 @@ def test_windows_cover_and_never_move(text: str, size: int) -> None:
             start = sentence = end
     assert tuple(grown) == whole[: len(grown)]
     assert all(w.end - w.start >= size for w in whole[:-1])
+
+
+@given(PROSE | st.text(alphabet=".\n 。\u3000a", max_size=80))
+def test_the_first_end_is_the_cut(text: str) -> None:
+    """Beside the simplest search there is: at each place in turn."""
+    first = next((end.end() for at in range(len(text)) if (end := _END.match(text, at, SENTENCE_CAP + 1))), None)
+    expected = first or (SENTENCE_CAP if len(text) > SENTENCE_CAP else len(text) or None)
+    assert next_sentence(text, 0, final=True) == expected
+
+
+@pytest.mark.parametrize(("unit", "most"), [("\n", 50), (".", 50), ("x", 50), (" \n", 50), ("\n.", 6000), (". ", 6000), ("a\n", 6000)])
+def test_the_work_grows_with_the_length(unit: str, most: int) -> None:
+    """Calls of the regular expressions for 1,000 characters. A run of what may be an end is looked at once, not at each place."""
+
+    def calls(text: str) -> int:
+        count = 0
+
+        def see(frame: FrameType, event: str, argument: object) -> None:
+            nonlocal count
+            count += event == "c_call"
+
+        sys.setprofile(see)
+        try:
+            windows(text, 400)
+        finally:
+            sys.setprofile(None)
+        return count
+
+    short, long = calls((unit * 4_000)[:4_000]), calls((unit * 16_000)[:16_000])
+    assert long <= 5 * short
+    assert short <= 4 * most

@@ -18,7 +18,7 @@ from typing import TypeGuard, TypeVar
 from moderation.detect.api import Detector, Local, Scan, Windowed
 from moderation.detect.prefilter import Prefilter
 from moderation.detect.run.cache import FINDING, WINDOW, Cache
-from moderation.detect.run.guard import Answer, by_pieces, detected, quiet, scan, scan_once, whole
+from moderation.detect.run.guard import PIECE, Answer, by_pieces, detected, quiet, scan, scan_once, whole
 from moderation.detect.run.workers import Beat, Overloaded, Workers
 from moderation.normalise import Normalised, normalise
 from moderation.sentence import windows
@@ -191,7 +191,8 @@ class Runner:
             for number, (text, fingerprint) in enumerate(missing.items(), 1):
                 if not number % BREATH:
                     await asyncio.sleep(0)
-                ready[text] = self._ready(text, tenant, window, fingerprint)
+                prepare = partial(self._ready, text, tenant, window, fingerprint)
+                ready[text] = await asyncio.to_thread(prepare) if len(text) > PIECE else prepare()
             for text, one in (await self._judged(ready, sorted(wanted))).items():
                 examined[text] = one
                 if not any(one.unknown):
