@@ -113,7 +113,7 @@ CODES: dict[str, Code] = {
         503, _SERVER, True,
         "The decision cannot be written durably, so nothing goes on.",
         "Operators: check the log's disk; see /readyz.",
-        after=5,
+        after=1,
     ),
     "not_ready": Code(503, _SERVER, True, "The sidecar is starting or draining.", "Try again.", after=1),
     "overloaded": Code(

@@ -77,9 +77,16 @@ EVENTS: Mapping[str, Event] = {
     "policy_taken": Event(
         Level.INFO, "A new version of a policy decides from now on.", ("policy", "version"), "Nothing.",
         "the policy is now {policy} version {version}"),
+    "detector_dead": Event(
+        Level.ERROR, "A detector gives no answer, and is not asked until it does; its rules do what `on_failure` says.",
+        ("detector",), "Look at what it runs on; it is tried again by itself, and a reload of the policy makes it anew.",
+        "the detector {detector} gives no answer, and is not asked until it does"),
+    "detector_back": Event(
+        Level.WARNING, "A detector that gave no answer answers again.", ("detector",), "Nothing.",
+        "the detector {detector} answers again"),
     "log_failed": Event(
-        Level.ERROR, "The decision log cannot be written; strict routes refuse.", ("why",),
-        "Make room on the log's disk, or mend it; it goes on by itself.", "{why}"),
+        Level.ERROR, "The decision log cannot be written; all routes refuse.", ("why",),
+        "Make room on the log's disk, or mend it; it goes on by itself. Move a log file that was moved away back.", "{why}"),
     "log_recovered": Event(
         Level.WARNING, "The decision log can be written again, in a new file.", (),
         "`audit verify` shows the gap: how many leaves are missing.", "the decision log can be written again"),

@@ -10,12 +10,14 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from moderation import __version__
 from moderation.audit.bundle import Bundles
 from moderation.audit.disk import Disk
-from moderation.audit.store import Log
+from moderation.audit.store import Log, SystemClock
+from moderation.audit.writer import Clock
 from moderation.config import Config
 from moderation.desk import Desk
 from moderation.errors import LogError, UsageError
@@ -63,9 +65,9 @@ class Upstreams:
             await upstream.close()
 
 
-def new_id() -> str:
-    """A request id: the time and 80 random bits."""
-    return ulid(time.time_ns() // 1_000_000, os.urandom(10))
+def new_id(clock: Clock) -> str:
+    """A request id: the time and 80 random bits. A clock that says a time before 1970 is told as 1970."""
+    return ulid(max(0, clock.wall() // 1000), os.urandom(10))
 
 
 def check(config: Config) -> None:
@@ -94,10 +96,11 @@ class House:
     @classmethod
     async def open(
         cls, config: Config, metrics: Metrics, loader: FileLoader, say: Say, disk: Disk | None = None,
-        tracing: Tracing | None = None,
+        tracing: Tracing | None = None, clock: Clock | None = None,
     ) -> House:
         """Open the log, load the policies. Raises UsageError or LogError, and leaves nothing open then."""
         check(config)
+        clock = clock or SystemClock()
         metrics.know("route", (route.name for route in config.routes))
         data = Path(config.data)
         keys = Path(config.keys) if config.keys else None
@@ -108,19 +111,19 @@ class House:
 
         log = await asyncio.to_thread(
             lambda: Log.open(
-                data, keys=keys, origin=config.origin, version=__version__, disk=disk, observe=batch,
+                data, keys=keys, origin=config.origin, version=__version__, disk=disk, clock=clock, observe=batch,
                 count=lambda kind, leaves: metrics.add("log_leaves", kind, amount=leaves),
             )
         )
         try:
-            policies = Policies(loader, log, Bundles(data), metrics, __version__, say)
+            policies = Policies(loader, log, Bundles(data, disk), metrics, __version__, say)
             await policies.start([route.policy or config.policy for route in config.routes])
         except BaseException:
             await log.close()
             raise
         upstreams = Upstreams(config)
         ledger = Ledger(log, log.fingerprint_key, os.urandom, __version__)
-        chat = Chat(config, ledger, metrics, upstreams, lambda: int(time.time()), time.monotonic)
+        chat = Chat(config, ledger, metrics, upstreams, lambda: clock.wall() // 1_000_000, time.monotonic)
         desk = Desk(config, policies, ledger, metrics, lambda: log.latched, lambda: sidecar.draining, PAGES)
         tracing = tracing or NoTracing()
         admission = Admission(
@@ -128,7 +131,9 @@ class House:
             refused=lambda reason: metrics.add("admission_refused", reason),
             waited=lambda seconds: metrics.observe("queueing_seconds", seconds),
         )
-        sidecar = Sidecar(config, chat, desk, metrics, upstreams, new_id, say, admission, tracing, config.log_level == "debug")
+        name = partial(new_id, clock)
+        verbose = config.log_level == "debug"
+        sidecar = Sidecar(config, chat, desk, metrics, upstreams, name, say, admission, tracing, verbose)
         house = cls(config, log, metrics, policies, loader, upstreams, sidecar, say, tracing)
         metrics.know("version", (__version__,))
         metrics.only("build_info", ((__version__,),))
@@ -193,7 +198,7 @@ async def run(
     config: Config, metrics: Metrics, say: Say, ready: Callable[[str], None], tracing: Tracing | None = None
 ) -> int:
     """Serve until told to stop; the exit code. `ready` is told the address once requests are answered."""
-    house = await House.open(config, metrics, FileLoader(config.cache, metrics), say, tracing=tracing)
+    house = await House.open(config, metrics, FileLoader(config.cache, metrics, say=say), say, tracing=tracing)
     try:
         ports = config.ports if config.admin_port is None else (*config.ports, config.admin_port)
         try:

@@ -89,6 +89,9 @@ METRICS: tuple[Metric, ...] = (
     Metric("degraded", Kind.COUNTER, "Decisions that leaned on a detector that gave no answer.", ("phase",)),
     Metric("detector_seconds", Kind.HISTOGRAM, "Time of one call of a detector.", ("detector",), _QUICK),
     Metric("detector_unknown", Kind.COUNTER, "Texts that a detector gave no answer for.", ("detector", "cause")),
+    Metric("detector_breaker", Kind.GAUGE, "Whether a detector is asked: 0 yes (closed), 1 no (open), 2 it is being tried again "
+           "(half-open).", ("detector",)),
+    Metric("detector_breaker_trips", Kind.COUNTER, "How often a detector was found dead, and no longer asked.", ("detector",)),
     Metric("detector_wait_seconds", Kind.HISTOGRAM, "Time that work of a detector waited for a thread.", (), _QUICK),
     Metric("detector_queue", Kind.GAUGE, "Pieces of work that wait for a thread of detectors."),
     Metric("detector_threads_lost", Kind.GAUGE, "Threads of detectors that hang: they were given up and have not come back."),

@@ -16,6 +16,7 @@ from moderation.audit.index import Index, Query, Row
 from moderation.audit.replay import Replayed, replay
 from moderation.audit.verify import verify
 from moderation.audit.verify_report import Report
+from moderation.audit.writer import Clock
 from moderation.cli.serve import configuration
 from moderation.detect.api import Detector
 from moderation.detect.build import build
@@ -44,6 +45,7 @@ class Kitchen:
         origin: bool = False,
         log: Callable[[House], None] = lambda house: None,
         disk: Disk | None = None,
+        clock: Clock | None = None,
         tracing: Tracing | None = None,
         check: bool = True,
         **settings: str,
@@ -57,7 +59,7 @@ class Kitchen:
         self._origin = origin
         self._settings = settings
         self._prepare = log
-        self._disk = disk
+        self._disk, self._clock = disk, clock
         self._tracing = tracing
         self._check = check
         """Whether the log must be whole at the end, and every decision in it be decided alike again."""
@@ -70,9 +72,9 @@ class Kitchen:
         if self._policy is not None:
             flags["policy"] = str(self._policy)
         config = configuration(flags)
-        loader = FileLoader(config.cache, self.metrics, self._make, tested=self._make is build)
         say = OperationalLog(self.said.append, "debug")
-        self.house = await House.open(config, self.metrics, loader, say, self._disk, self._tracing)
+        loader = FileLoader(config.cache, self.metrics, self._make, tested=self._make is build, say=say)
+        self.house = await House.open(config, self.metrics, loader, say, self._disk, self._tracing, self._clock)
         self._prepare(self.house)
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 
-from moderation.audit.canon import CanonError
+from moderation.audit.canon import MAX_INT, CanonError
 from moderation.audit.leaf import Body, Value, measure
 from moderation.errors import ModerationError
 from moderation.text import Media, Phase, Scope
@@ -266,7 +266,9 @@ def decision(
         "rules": tables.fired(f for f in outcome.fired if f.mode is Mode.ENFORCE),
         "would": tables.fired(f for f in outcome.fired if f.mode is not Mode.ENFORCE),
         "det": [{"id": d.id, "bin": d.version, "st": d.status, "us": d.micros} for d in detectors],
-        "spans": [[masked(e.path), e.span.start, e.span.end, e.action.word, e.kind] for e in edits[:MOST_SPANS]],
+        # What takes all of a tape that is still to come has an end that nobody knows yet.
+        "spans": [[masked(e.path), e.span.start, e.span.end if e.span.end <= MAX_INT else -1, e.action.word, e.kind]
+                  for e in edits[:MOST_SPANS]],
         "media": [[masked(m.path), m.kind, m.turn.value] for m in media],
     }
     lists |= {"keys": tables.keys, "sigs": tables.sigs, "unks": tables.unks}

@@ -71,7 +71,7 @@ def recover(disk: Disk, folder: Path, verifier: Verifier, marks: Sequence[Path])
     names = disk.names(folder)
     for name in names:
         if ".tmp-" in name:
-            (folder / name).unlink()  # a replacement that was never put in place
+            disk.unlink(folder / name)  # a replacement that was never put in place
     files = ordered(names)
     if files and files[0] != "seg-0.qseg":
         raise LogError(f"LOSS: {folder}: the log begins with {files[0]}, seg-0.qseg is missing; put the missing files back")

@@ -8,6 +8,7 @@ in it. Knows nothing of what decisions mean.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import time
@@ -130,7 +131,8 @@ class Log:
             self._wake.notify()
         await asyncio.to_thread(self._thread.join)
         self._writer.release()
-        self._disk.close(self._lock_fd)
+        with contextlib.suppress(OSError):  # the lock is gone all the same, and all that counts was synced before
+            self._disk.close(self._lock_fd)
         if self.latched is not None:
             raise LogError(f"{self.folder}: closed without a last checkpoint: {self.latched}")
 
@@ -317,6 +319,8 @@ class Log:
             if not self._rewound:
                 self._rewind()
             try:
+                if self._disk.room(self.folder) < self._limits.room:
+                    return  # a gap leaf would just fit, and the next decision would not: one gap, and not one a second
                 self._writer.reopen()
                 self._declare()
                 self._writer.checkpoint()

@@ -51,7 +51,7 @@ def read_checkpoint(data: bytes) -> Signed | None:
         text, _, signatures = data.decode("utf-8").partition("\n\n")
         origin, size, blob = text.split("\n")
         root = base64.b64decode(blob, validate=True)
-        sound = size.isascii() and size.isdecimal() and str(int(size)) == size and len(root) == 32
+        sound = data.endswith(b"\n") and size.isascii() and size.isdecimal() and str(int(size)) == size and len(root) == 32
     except (ValueError, binascii.Error):
         return None
     return (f"{text}\n", signatures, origin, int(size), root) if sound and base64.b64encode(root).decode() == blob else None

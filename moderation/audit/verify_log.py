@@ -58,7 +58,7 @@ class LogAudit:
         self._decisions: dict[str, dict[int, list[int]]] = {}
         self._gapped: set[str] = set()
         self._recovered: dict[str, str] = {}
-        self._boot = ""
+        self._boot, self._mono = "", 0
         self._sizes: dict[str, int] = {}
         self._early = False
         self.began = False
@@ -202,27 +202,27 @@ class LogAudit:
         for name, value in (("v", 1), ("idx", index), ("prev", prev), *((("log", self.key[0]),) if self.key else ())):
             if leaf.get(name) != value or type(leaf.get(name)) is not type(value):
                 self._break(where, f"leaf {index}: `{name}` is not what it must be here")
-        ts, kind, boot = leaf.get("ts"), leaf.get("kind"), leaf.get("boot")
-        if type(ts) is not int or type(kind) is not str or type(boot) is not str:
-            self._break(where, f"leaf {index}: ts, kind or boot is missing")
+        ts, mono, kind, boot = leaf.get("ts"), leaf.get("mono"), leaf.get("kind"), leaf.get("boot")
+        if type(ts) is not int or type(mono) is not int or type(kind) is not str or type(boot) is not str:
+            self._break(where, f"leaf {index}: ts, mono, kind or boot is missing")
             return
         self.state.first_ts = ts if self.state.first_ts is None else self.state.first_ts
         self.state.last_ts = ts
-        self._boot = boot
+        self._boot, self._mono = boot, mono
         self.began = self.began or kind not in ("log_open", "recovery")
         try:
-            self._take(kind, leaf, index, ts)
+            self._take(kind, leaf, index, mono)
         except (KeyError, TypeError, ValueError):
             self._break(where, f"leaf {index}: not a `{kind}` as schema 1 has it")
 
-    def _take(self, kind: str, leaf: dict[str, object], index: int, ts: int) -> None:
+    def _take(self, kind: str, leaf: dict[str, object], index: int, mono: int) -> None:
         """What a leaf says about others."""
         request = str(leaf.get("req"))
         match kind:
             case "open":
                 if request in self._opens:
                     self.fault(Verdict.COMPLETENESS, f"leaf {index}", f"request {request} is opened twice", RESTORE)
-                self._opens[request] = (ts, self._boot)
+                self._opens[request] = (mono, self._boot)
             case "close":
                 self._close(request, leaf, index)
             case "decision":
@@ -279,9 +279,9 @@ class LogAudit:
                            f"{len(found)} are here", RESTORE)
 
     def _check_pairs(self) -> None:
-        last = self.state.last_ts or 0
-        for request, (ts, boot) in self._opens.items():
-            if boot == self._boot and (self.state.in_use or last - ts <= GRACE_MICROS):
+        for request, (mono, boot) in self._opens.items():
+            # By the clock that never goes back: the other one may have been set in the meantime.
+            if boot == self._boot and (self.state.in_use or self._mono - mono <= GRACE_MICROS):
                 self.state.open += 1
             elif boot not in self._gapped:
                 self.fault(Verdict.COMPLETENESS, f"request {request}", "opened and never closed",

@@ -17,7 +17,7 @@ from moderation.audit.disk import Disk
 from moderation.audit.leaf import Value, encode
 from moderation.audit.merkle import Tree, leaf_hash
 from moderation.audit.note import Checkpoint, Signer
-from moderation.audit.qseg import commit_frame, header_for, record_frame
+from moderation.audit.qseg import commit_frame, header_for, parse_header, record_frame, scan
 from moderation.audit.recovery import Recovered
 from moderation.errors import LogError
 
@@ -51,6 +51,8 @@ class Limits:
     checkpoint_every: float = 1.0
     checkpoint_leaves: int = 4096
     reopen_every: float = 1.0
+    room: int = 1 << 20
+    """Free bytes on the disk without which a log that failed does not go on: what the largest decision takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,11 @@ class Writer:
         self._boot, self._copies, self._began, self._pid = boot, copies, clock.mono(), os.getpid()
         self._tree, self._prev, self._end = start.tree, start.prev, start.end
         self._checkpointed = -1
+        # INVARIANT: a file that one of these is true of is neither written to nor synced, whoever asks; see `reopen`.
+        self._torn = False
+        """Whether a write to the open file has failed, and may have left a part."""
+        self._in_doubt = False
+        """Whether an fsync of the open file has failed."""
         if start.file is None:
             self._begin_file()
         else:
@@ -103,6 +110,8 @@ class Writer:
         """Write the leaves of all groups as one batch. Gives each group's first index, or why it has no canonical form."""
         if os.getpid() != self._pid:
             raise LogError("the log belongs to the process that opened it; a forked worker opens its own")
+        if self._torn or self._in_doubt:
+            raise LogError(f"{self._path}: nothing goes into this file after an error")
         tree, prev, count = self._tree.copy(), self._prev, 0
         results: list[int | CanonError] = []
         frames: list[bytes] = []
@@ -121,7 +130,9 @@ class Writer:
         if count:
             frames.append(commit_frame(tree.size, tree.root(), count))
             batch = b"".join(frames)
+            self._torn = True
             self._disk.write(self._fd, batch)
+            self._torn = False
             self._tree, self._prev, self._end = tree, prev, self._end + len(batch)
         return results
 
@@ -137,7 +148,13 @@ class Writer:
 
     def sync(self, mark: Mark) -> None:
         """Make durable what stood at `mark` (or more), and see that the file is still the one that others see."""
-        self._disk.fdatasync(self._fd)
+        if self._in_doubt:
+            raise LogError(f"{self._path}: this file is not synced again after an error")
+        try:
+            self._disk.fdatasync(self._fd)
+        except OSError:
+            self._in_doubt = True
+            raise
         self._check()
         self.durable = mark
 
@@ -147,7 +164,8 @@ class Writer:
         except FileNotFoundError:
             same = False
         if not same:
-            raise LogError(f"{self._path}: the file was removed, renamed or replaced under the running writer")
+            raise LogError(f"{self._path}: the file was removed, renamed or replaced under the running writer; move the very "
+                           "same file back, or stop the sidecar and put the log back from a copy")
 
     def is_full(self) -> bool:
         """Whether the file has reached its size or age; an empty one does not age."""
@@ -172,6 +190,7 @@ class Writer:
         self._fd = self._disk.open_append(path)
         self._inode = self._disk.inode(path)
         self._path, self._end, self._opened = path, len(data), self._clock.mono()
+        self._torn = self._in_doubt = False
 
     def checkpoint(self) -> None:
         """Sign what is durable, if no checkpoint covers it yet."""
@@ -195,9 +214,27 @@ class Writer:
         self._path, self._tree, self._prev = mark.path, mark.tree, mark.prev
         if mark.size > self._first:  # else it holds no leaf that counts, and the new file takes its place and name
             self._check()
-            self._disk.truncate(mark.path, mark.end)
+            self._cut(mark)
         self._begin_file()
         self.durable = self.mark()
+
+    def _cut(self, mark: Mark) -> None:
+        """Cut off what is not durable.
+
+        A file of which an fsync failed is never synced again, for the next one may say yes although bytes are gone (PostgreSQL's
+        fsync errors of 2018). What is durable of it goes into a new file, which takes its name.
+        """
+        if not self._in_doubt:
+            self._in_doubt = True
+            self._disk.truncate(mark.path, mark.end)
+            self._in_doubt = False
+            return
+        data = self._disk.read(mark.path)[: mark.end]
+        header = parse_header(data)
+        if header is None or scan(data, header).tree.root() != mark.tree.root():
+            raise LogError(f"{mark.path}: what was on disk can no longer be read as it was written")
+        self._disk.replace(mark.path, data)
+        self._inode, self._in_doubt = self._disk.inode(mark.path), False
 
     def release(self) -> None:
         """Let go of the file, whatever state it is in."""

@@ -14,8 +14,10 @@ from pathlib import Path
 from moderation.detect.api import Detector
 from moderation.detect.build import build, inline, vocabulary
 from moderation.detect.run import Runner
+from moderation.detect.run.breaker import State
 from moderation.detect.run.cache import Cache
 from moderation.detect.run.workers import Workers
+from moderation.events import Say, Value
 from moderation.flow.policies import Loaded, PolicyRejected
 from moderation.flow.reading import Active
 from moderation.flow.trial import trial
@@ -26,6 +28,10 @@ from moderation.policy.faults import Fault, Faults, Grade, Place, shown
 from moderation.policy.model import Policy
 from moderation.text import Phase
 from moderation.verdict import Cause
+
+
+def silent(event: str, request_id: str | None = None, /, **fields: Value) -> None:
+    """Tells nobody, where nobody serves."""
 
 
 def default_policy() -> Path:
@@ -67,14 +73,18 @@ class FileLoader:
     """Loads policies for one process; their detectors share one cache of judged texts."""
 
     def __init__(
-        self, cache: int, metrics: Metrics, make: Callable[[Policy], Mapping[str, Detector]] = build, *, tested: bool = True
+        self, cache: int, metrics: Metrics, make: Callable[[Policy], Mapping[str, Detector]] = build, *, tested: bool = True,
+        say: Say = silent,
     ) -> None:
         """`cache`: bytes; `make` builds a policy's detectors; `tested`: a policy of which a test fails is not taken."""
+        self._say = say
         self._make = make
         self._tested = tested
         self._cache = Cache(cache, count=lambda result, times: metrics.add("cache", result, amount=times))
         self._metrics = metrics
         self._runners: list[Runner] = []
+        self._newest: dict[str | None, Runner] = {}
+        """The newest runner of each file: older ones have no requests but those that began with them."""
 
     def __call__(self, path: str | None, generation: int) -> Loaded:
         """Raises PolicyRejected with every fault."""
@@ -86,24 +96,46 @@ class FileLoader:
             errors = _failing(found.policy, detectors, str(file)) if self._tested else []
         if found.policy is None or errors:
             raise PolicyRejected([str(f) for f in errors], errors[0].code, _where(errors[0]), _digest(sources))
-        active = Active.of(found.policy, self._runner(found.policy, detectors), generation)
+        active = Active.of(found.policy, self._runner(path, found.policy, detectors), generation)
         if self._tested:
             active.runner.warm((names, phase is Phase.OUTPUT) for phase, names in active.wanted.items())
         warnings = tuple(str(fault) for fault in found.faults)
         return Loaded(active, archive(found.policy), sources, warnings)
 
-    def _runner(self, policy: Policy, detectors: Mapping[str, Detector]) -> Runner:
+    def _runner(self, path: str | None, policy: Policy, detectors: Mapping[str, Detector]) -> Runner:
         """The detectors of a policy, ready to run."""
         workers = Workers(waited=lambda seconds: self._metrics.observe("detector_wait_seconds", seconds))
         timeouts = {name: spec.timeout_ms / 1000 for name, spec in policy.detectors.items()}
-        runner = Runner(detectors, timeouts, inline=inline(detectors), cache=self._cache, observe=self._observe, workers=workers)
+        dead: set[str] = set()
+
+        def tell(detector: str, state: State) -> None:
+            if self._newest.get(path) is runner:
+                self._changed(detector, state, dead)
+
+        categories = {name: frozenset(spec.categories) for name, spec in policy.detectors.items()}
+        runner = Runner(detectors, timeouts, inline=inline(detectors), cache=self._cache, observe=self._observe, workers=workers,
+                        categories=categories, tell=tell)
         self._runners.append(runner)
+        self._newest[path] = runner
         return runner
 
     def _observe(self, detector: str, seconds: float, cause: Cause | None) -> None:
         self._metrics.observe("detector_seconds", seconds, detector)
         if cause is not None:
             self._metrics.add("detector_unknown", detector, cause.value)
+
+    def _changed(self, detector: str, state: State, dead: set[str]) -> None:
+        """A breaker has changed. `dead` are the detectors of its runner that the operator was told of."""
+        states = {runner.state(detector) for runner in self._newest.values() if runner.has(detector)}
+        worst = next(one for one in (State.OPEN, State.HALF_OPEN, State.CLOSED) if one in states)
+        self._metrics.set("detector_breaker", worst, detector)
+        if state is State.OPEN and detector not in dead:
+            dead.add(detector)
+            self._metrics.add("detector_breaker_trips", detector)
+            self._say("detector_dead", detector=detector)
+        elif state is State.CLOSED:
+            dead.discard(detector)
+            self._say("detector_back", detector=detector)
 
     @property
     def load(self) -> tuple[int, int]:

@@ -118,6 +118,8 @@ class Policies:
         self._slots[path] = _Slot(loaded, _digest(loaded.sources))
         self._metrics.know("rule", (rule.id for rule in loaded.active.policy.rules))
         self._metrics.know("detector", loaded.active.policy.detectors)
+        for name in filter(loaded.active.runner.has, loaded.active.policy.detectors):
+            self._metrics.set("detector_breaker", loaded.active.runner.state(name), name)
         self._metrics.know("policy", (ref.id,))
         self._metrics.know("hash", (ref.hash,))
         refs = [active.policy.ref for active in self.every.values()]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -179,6 +180,7 @@ class Carrier:
         except LogError as error:
             self.upstream.close()
             self.outcome = "interrupted"
+            await self._give_up()
             await self.send(self.speech.failed(error))
         finally:
             for task in self._jobs:
@@ -328,6 +330,13 @@ class Carrier:
             self.outcome, upstream_status=self.upstream.status, upstream_id=self.upstream_id, usage=self.speech.usage(),
             chunks=self.chunks,
         )
+
+    async def _give_up(self) -> None:
+        """The last word where the log has failed: it cannot be written, but the log hears that the request is over."""
+        if not self.entry.closed:
+            self._close()
+            with suppress(LogError):
+                await self.entry.write()
 
     async def _record(self, note: Note) -> None:
         """Record one decision. Where its signals do not fit the log, that is recorded, and the stream ends: raises LogError."""

@@ -148,6 +148,12 @@ PATHS = [
 ]
 
 
+def test_an_edit_of_all_that_is_still_to_come_has_an_end_that_the_log_can_hold() -> None:
+    edits = [Edit("/choices/0/content", Span(3, 1 << 60), Action.REDACT, "x", "pii")]
+    (leaf,) = decision(decided(), names=NAMES, engine=ENGINE, durability="strict", commit=None, chars=12, edits=edits)
+    assert decode(encode(leaf))["spans"] == [["/choices/0/content", 3, -1, "redact", "pii"]]
+
+
 @pytest.mark.parametrize(("path", "shown"), [case[1:] for case in PATHS], ids=[case[0] for case in PATHS])
 def test_paths_are_masked(path: str, shown: str) -> None:
     assert masked(path) == shown

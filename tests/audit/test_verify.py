@@ -276,9 +276,9 @@ def test_open_requests_at_the_end_are_a_note_for_a_while(tmp_path: Path) -> None
     report = verify(tmp_path)
     assert (report.exit_code, report.logs[0].open) == (0, 1)
     assert any("open at the end" in note for note in report.notes)
-    ts = last["ts"]
-    assert isinstance(ts, int)
-    later = {**last, "kind": "gap", "lost": 0, "ts": ts + 16 * 60 * 1_000_000}
+    mono = last["mono"]
+    assert isinstance(mono, int)
+    later = {**last, "kind": "gap", "lost": 0, "mono": mono + 16 * 60 * 1_000_000}
     rewrite(tmp_path, lambda all_leaves: [*all_leaves, {**later, "boot": "0" * 16}], sign=True)
     assert verify(tmp_path).exit_code == 4
     rewrite(tmp_path, lambda all_leaves: [*all_leaves[:-1], {**later, "kind": "unknown kind of a later version"}], sign=True)

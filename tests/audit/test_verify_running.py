@@ -171,8 +171,8 @@ def test_a_first_start_that_was_killed(tmp_path: Path, at: int) -> None:
     class Dies(Disk):
         left = at
 
-        def _sync_folder(self, folder: Path) -> None:
-            super()._sync_folder(folder)
+        def sync_folder(self, folder: Path) -> None:
+            super().sync_folder(folder)
             self.left -= 1
             if not self.left:
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -1,7 +1,7 @@
 """Running detectors: guarded, timed, batched, cached. Whatever a detector does, what comes out is findings or Unknown.
 
-`guard` turns what a detector does into a value, `workers` are its threads, `cache` is what was judged before. Knows no policy and
-no request.
+`guard` turns what a detector does into a value, `workers` are its threads, `trials` spare requests the wait for a dead one,
+`cache` is what was judged before. Knows no policy and no request.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from typing import TypeGuard, TypeVar
 
 from moderation.detect.api import Detector, Local, Scan, Windowed
 from moderation.detect.prefilter import Prefilter
+from moderation.detect.run.breaker import Breaker, State
 from moderation.detect.run.cache import FINDING, WINDOW, Cache
 from moderation.detect.run.guard import PIECE, Answer, by_pieces, detected, quiet, scan, scan_once, whole
-from moderation.detect.run.workers import Beat, Overloaded, Workers
+from moderation.detect.run.trials import Trials, cause_of
+from moderation.detect.run.workers import Beat, Hung, Overloaded, Workers
 from moderation.normalise import Normalised, normalise
 from moderation.sentence import windows
 from moderation.text import Span
@@ -29,6 +31,10 @@ INLINE_LENGTH = 4096
 """Texts of up to so many code points in all are scanned at once by inline detectors: a thread would cost more."""
 BREATH = 256
 """Texts of one request that are prepared before others get their turn."""
+TRIAL = "The committee met on Tuesday and agreed on the plan for the new library. 委员会星期二开会，通过了新图书馆的方案。"
+"""What a detector in doubt is tried on: harmless, ordinary, and nobody's but ours."""
+_BUSY = 0.25
+"""Seconds until a trial asks for a thread again."""
 _TIMEOUT = 0.3
 _SLOW = 0.001
 T = TypeVar("T")
@@ -82,8 +88,14 @@ class Runner:
         cache: Cache | None = None,
         observe: Observe = lambda detector, seconds, cause: None,
         workers: Workers | None = None,
+        categories: Mapping[str, frozenset[str]] | None = None,
+        tell: Callable[[str, State], None] = lambda detector, state: None,
+        breaker: Callable[[], Breaker] = Breaker,
     ) -> None:
-        """`timeouts` are in seconds; `inline` names local detectors that are quick on short texts whatever is in them."""
+        """`timeouts` are in seconds; `inline` names local detectors that are quick on short texts whatever is in them.
+
+        `categories` are those that the policy knows, by detector; `tell` hears of each change of a detector's breaker.
+        """
         self._locals: dict[str, Local] = {}
         self._windowed: dict[str, Windowed] = {}
         for name, detector in detectors.items():
@@ -97,6 +109,8 @@ class Runner:
         self._cache = cache if cache is not None else Cache(0)
         self._observe = observe
         self._workers = workers if workers is not None else Workers()
+        self._categories = dict(categories or {})
+        self._trials = Trials(detectors, self._ask, tell, breaker)
         self._prefilters: dict[tuple[str, ...], Prefilter] = {}
         self._versions: dict[tuple[frozenset[str], int], str] = {}
 
@@ -112,7 +126,12 @@ class Runner:
         """How far a local detector looks back."""
         return self._locals[detector].behind
 
+    def state(self, detector: str) -> State:
+        """Whether a detector is asked."""
+        return self._trials.state(detector)
+
     def close(self) -> None:
+        self._trials.close()
         self._workers.close()
 
     def scan_now(self, detectors: tuple[str, ...], text: str, start: int, final: bool) -> int | Sequence[Scan | Unknown]:
@@ -148,7 +167,7 @@ class Runner:
         if local is None:
             return self._unknown(detector, Cause.UNAVAILABLE, 0.0)
         begun = time.perf_counter()
-        result = scan(local, text, start, final)
+        result = scan(local, text, start, final, self._categories.get(detector))
         seconds = time.perf_counter() - begun
         if isinstance(result, Unknown) or seconds > _SLOW:
             # The usual look at a chunk takes microseconds, and counting it would take as long.
@@ -165,7 +184,8 @@ class Runner:
             if local is None or detector in inline:
                 results.append(self._scan_one(detector, text, start, final))
             else:
-                results.append(await self._run(detector, partial(scan_once, local, text, start, final)))
+                known = self._categories.get(detector)
+                results.append(await self._run(detector, partial(scan_once, local, text, start, final, known)))
         return _together(results)
 
     async def examine(self, texts: Sequence[str], wanted: frozenset[str], tenant: str, window: int) -> tuple[Examined, ...]:
@@ -243,8 +263,9 @@ class Runner:
             return {}
         local = self._locals[name]
         begun = time.perf_counter()
-        answers: dict[str, tuple[Answer, ...]] = {text: (whole(local, one.plain),) for text, one in ready.items()}
-        cause = _cause([answer for one in answers.values() for answer in one])
+        known = self._categories.get(name)
+        answers: dict[str, tuple[Answer, ...]] = {text: (whole(local, one.plain, known),) for text, one in ready.items()}
+        cause = cause_of([answer for one in answers.values() for answer in one])
         self._observe(name, time.perf_counter() - begun, cause)
         return answers
 
@@ -293,20 +314,38 @@ class Runner:
 
     def _judge(self, name: str, batch: Sequence[Normalised | str], beat: Beat) -> Sequence[Answer] | Unknown:
         """In a thread: a detector's answers, checked; raises nothing but GivenUp."""
+        known = self._categories.get(name)
         if (local := self._locals.get(name)) is not None:
-            return [by_pieces(local, one, beat) for one in batch if isinstance(one, Normalised)]
-        return detected(self._windowed[name], [one for one in batch if isinstance(one, str)])
+            return [by_pieces(local, one, beat, known) for one in batch if isinstance(one, Normalised)]
+        return detected(self._windowed[name], [one for one in batch if isinstance(one, str)], known)
 
     async def _run(self, name: str, work: Callable[[Beat], T | Unknown]) -> T | Unknown:
+        if self._trials.state(name) is not State.CLOSED:
+            return self._unknown(name, Cause.UNAVAILABLE, 0.0)
         begun = time.perf_counter()
         try:
-            result: T | Unknown = await self._workers.run(work, self._timeouts.get(name, _TIMEOUT))
+            result: T | Unknown = await self._workers.run(work, self._timeouts.get(name, _TIMEOUT), name)
         except TimeoutError:
-            return self._unknown(name, Cause.TIMEOUT, time.perf_counter() - begun)
+            result = Unknown(name, Cause.TIMEOUT)
+        except Hung:
+            result = Unknown(name, Cause.UNAVAILABLE)
         except Overloaded:
+            # Others' work or others' hung threads: that tells nothing of this detector.
             return self._unknown(name, Cause.UNAVAILABLE, time.perf_counter() - begun)
-        self._observe(name, time.perf_counter() - begun, _cause(result))
+        self._observe(name, time.perf_counter() - begun, cause_of(result))
+        self._trials.heard(name, result)
         return result
+
+    async def _ask(self, name: str) -> object:
+        """Ask a detector about a text of ours, for its breaker."""
+        work = partial(self._judge, name, [TRIAL if name in self._windowed else normalise(TRIAL)])
+        while True:
+            try:
+                return await self._workers.run(work, self._timeouts.get(name, _TIMEOUT), name)
+            except (TimeoutError, Hung):
+                return Unknown(name, Cause.TIMEOUT)
+            except Overloaded:
+                await asyncio.sleep(_BUSY)
 
     def _unknown(self, name: str, cause: Cause, seconds: float) -> Unknown:
         self._observe(name, seconds, cause)
@@ -360,9 +399,3 @@ def _order(finding: Finding) -> tuple[int, int, str, str, str]:
     span = finding.span
     place = (span.end, span.start) if span is not None else (-1, -1)
     return (*place, finding.detector, finding.entity or "", finding.name)
-
-
-def _cause(result: object) -> Cause | None:
-    """Why there is no answer, or none for some of the texts."""
-    answers = result if isinstance(result, (list, tuple)) else [result]
-    return next((answer.cause for answer in answers if isinstance(answer, Unknown)), None)

@@ -19,19 +19,25 @@ PIECE = 16_384
 
 Answer = tuple[Finding, ...] | Unknown
 """Of one detector about one text, or one window."""
+Known = frozenset[str] | None
 
 
-def scan(local: Local, text: str, start: int, final: bool) -> Scan | Unknown:
+def scan(local: Local, text: str, start: int, final: bool, known: Known = None) -> Scan | Unknown:
+    """`known` are the categories that the policy knows of this detector, for here and below."""
     try:
         result: object = local.scan(text, start, final)
-    except (Exception, SystemExit):  # noqa: BLE001 - whatever it is, it must not take the request or its thread with it
+        if isinstance(result, Scan) and _is_sound(result, local.id, text, start, final, known):
+            return result
+    except BaseException:  # noqa: BLE001 - whatever it is (a panic of native code is no Exception), it ends here
         return Unknown(local.id, Cause.ERROR)
-    if not isinstance(result, Scan) or not isinstance(result.hold, int):
-        return Unknown(local.id, Cause.INVALID)
-    placed = result.hold == len(text) if final else start <= result.hold <= len(text)
-    if placed and (result.findings == () or _are_findings(result.findings, local.id, start, result.hold, spans=True)):
-        return result
     return Unknown(local.id, Cause.INVALID)
+
+
+def _is_sound(result: Scan, detector: str, text: str, start: int, final: bool, known: Known) -> bool:
+    if type(result.hold) is not int:
+        return False
+    placed = result.hold == len(text) if final else start <= result.hold <= len(text)
+    return placed and _are_findings(result.findings, detector, start, result.hold, known, spans=True)
 
 
 def quiet(prefilter: Prefilter, text: str, start: int, final: bool) -> int | None:
@@ -41,17 +47,17 @@ def quiet(prefilter: Prefilter, text: str, start: int, final: bool) -> int | Non
         return None
 
 
-def scan_once(local: Local, text: str, start: int, final: bool, beat: Callable[[], None]) -> Scan | Unknown:
-    return scan(local, text, start, final)
+def scan_once(local: Local, text: str, start: int, final: bool, known: Known, beat: Callable[[], None]) -> Scan | Unknown:
+    return scan(local, text, start, final, known)
 
 
-def whole(local: Local, plain: Normalised) -> Answer:
+def whole(local: Local, plain: Normalised, known: Known = None) -> Answer:
     """A local detector's findings in a whole text, with original offsets."""
-    result = scan(local, plain.text, 0, True)
+    result = scan(local, plain.text, 0, True, known)
     return result if isinstance(result, Unknown) else _original(plain, result.findings, 0)
 
 
-def by_pieces(local: Local, plain: Normalised, beat: Callable[[], None]) -> Answer:
+def by_pieces(local: Local, plain: Normalised, beat: Callable[[], None], known: Known = None) -> Answer:
     """The same, a piece at a time (detect/api.py tells why that is the same): a detector's time is for a piece of a text."""
     text, behind, step = plain.text, local.behind, PIECE + local.reach
     found: list[Finding] = []
@@ -60,7 +66,7 @@ def by_pieces(local: Local, plain: Normalised, beat: Callable[[], None]) -> Answ
         beat()
         base, end = max(0, hold - behind), min(len(text), hold + step)
         final = end == len(text)
-        result = scan(local, text[base:end], hold - base, final)
+        result = scan(local, text[base:end], hold - base, final, known)
         if isinstance(result, Unknown):
             return result
         found.extend(_original(plain, result.findings, base))
@@ -80,31 +86,37 @@ def _original(plain: Normalised, findings: Sequence[Finding], base: int) -> tupl
     )
 
 
-def detected(windowed: Windowed, texts: Sequence[str]) -> Sequence[Answer] | Unknown:
+def detected(windowed: Windowed, texts: Sequence[str], known: Known = None) -> Sequence[Answer] | Unknown:
     try:
         answers: object = windowed.detect(texts)
-    except (Exception, SystemExit):  # noqa: BLE001 - as above
+        if isinstance(answers, (list, tuple)) and len(answers) == len(texts):
+            return [_checked(windowed.id, text, answer, known) for text, answer in zip(texts, answers, strict=True)]
+    except BaseException:  # noqa: BLE001 - as above
         return Unknown(windowed.id, Cause.ERROR)
-    if not isinstance(answers, (list, tuple)) or len(answers) != len(texts):
-        return Unknown(windowed.id, Cause.INVALID)
-    checked: list[Answer] = []
-    for text, answer in zip(texts, answers, strict=True):
-        if isinstance(answer, Unknown):
-            good = answer.detector == windowed.id and isinstance(answer.cause, Cause)
-        else:
-            good = _are_findings(answer, windowed.id, 0, len(text), spans=False)
-        checked.append(answer if good else Unknown(windowed.id, Cause.INVALID))
-    return checked
+    return Unknown(windowed.id, Cause.INVALID)
 
 
-def _are_findings(found: object, detector: str, least: int, most: int, spans: bool) -> bool:
-    """Whether these are findings of this detector, each within the text where `spans` demands or it says where."""
+def _checked(detector: str, text: str, answer: Answer, known: Known) -> Answer:
+    if isinstance(answer, Unknown):
+        good = answer.detector == detector and isinstance(answer.cause, Cause)
+    else:
+        good = _are_findings(answer, detector, 0, len(text), known, spans=False)
+    return answer if good else Unknown(detector, Cause.INVALID)
+
+
+def _are_findings(found: object, detector: str, least: int, most: int, known: Known, *, spans: bool) -> bool:
+    """Whether these are findings of this detector, each within the text where `spans` demands or it says where.
+
+    A category that the policy does not know is none: no rule could be about it, so the finding would be lost in silence.
+    """
     if not isinstance(found, tuple):
         return False
     for one in found:
         if not isinstance(one, Finding) or one.detector != detector or type(one.score) is not int:
             return False
         if not 0 <= one.score <= FULL_SCORE or not isinstance(one.category, str) or not isinstance(one.name, str):
+            return False
+        if known is not None and one.category not in known:
             return False
         span = one.span
         if span is None:

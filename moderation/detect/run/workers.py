@@ -3,8 +3,9 @@
 The time of a job runs from when a thread takes it up, and anew from each sign of life that it gives: waiting for a thread is no
 fault of the job, and long work is no hung work. Nor is a wait that itself wakes late: then the process got no time, and its
 threads got none either. A thread that gives no sign in time is given up and replaced, never joined; at its next sign of life it
-leaves. All are daemons, so a hung one does not keep the process from ending. How much may wait is limited by admission, where
-requests come in. Knows nothing of detectors.
+leaves. Threads cannot be killed, so hung ones are bounded, in all and for each owner of jobs: one that always hangs must not take
+the threads of the others. All are daemons, so a hung one does not keep the process from ending. How much may wait is limited by
+admission, where requests come in. Knows nothing of detectors.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import asyncio
 import threading
 import time
 import weakref
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -31,6 +32,10 @@ _MOST_LATE = 20
 
 class Overloaded(Exception):
     """No thread can be had: too many hang."""
+
+
+class Hung(Overloaded):
+    """No thread can be had for this owner, because so many of its jobs hang."""
 
 
 class GivenUp(Exception):
@@ -53,6 +58,7 @@ class _Job(Generic[T]):
     work: Callable[[Beat], T]
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[T]
+    owner: str
     state: _State = _State.WAITING
     alive_at: float = 0.0
     """When its thread last gave a sign of life (monotonic seconds)."""
@@ -63,29 +69,35 @@ class Workers:
     """A few threads. Started when first needed."""
 
     def __init__(
-        self, threads: int = 2, most_lost: int = 16, waited: Callable[[float], None] = lambda seconds: None
+        self, threads: int = 2, most_lost: int = 32, most_lost_each: int = 8,
+        waited: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         """`waited` is told, in a thread, how many seconds each job waited for one."""
         self._threads, self._waited = threads, waited
         self._most_lost = most_lost
+        self._most_lost_each = most_lost_each
         self._lock = threading.Condition()
         self._waiting: deque[_Job[object]] = deque()
         self._alive = 0
         self._idle = 0
         self._closed = False
         self._all: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
-        self.lost = 0
-        """Threads that were given up and have not come back."""
+        self._lost: Counter[str] = Counter()
 
     @property
     def waiting(self) -> int:
         """Jobs that wait for a thread."""
         return len(self._waiting)
 
-    async def run(self, work: Callable[[Beat], T], timeout: float) -> T:
+    @property
+    def lost(self) -> int:
+        """Threads that were given up and have not come back."""
+        return self._lost.total()
+
+    async def run(self, work: Callable[[Beat], T], timeout: float, owner: str = "") -> T:
         """What `work` returns; it must not raise, but for GivenUp. TimeoutError after `timeout` seconds without a sign of it."""
         loop = asyncio.get_running_loop()
-        job: _Job[T] = _Job(work, loop, loop.create_future())
+        job: _Job[T] = _Job(work, loop, loop.create_future(), owner)
         self._submit(job)  # type: ignore[arg-type]
         asked, rest, late = job.asked_at, timeout, 0
         try:
@@ -119,6 +131,8 @@ class Workers:
 
     def _submit(self, job: _Job[object]) -> None:
         with self._lock:
+            if self._lost[job.owner] >= self._most_lost_each:
+                raise Hung
             if self._closed or self.lost >= self._most_lost:
                 raise Overloaded
             self._waiting.append(job)
@@ -142,7 +156,7 @@ class Workers:
                     self._waiting.remove(job)
                 case _State.RUNNING:
                     job.state = _State.GIVEN_UP
-                    self.lost += 1
+                    self._lost[job.owner] += 1
                     self._alive -= 1
                     if self._waiting:
                         self._start()
@@ -176,7 +190,7 @@ class Workers:
                 left = True
             with self._lock:
                 if job.state is _State.GIVEN_UP:
-                    self.lost -= 1
+                    self._lost -= Counter((job.owner,))
                     return
                 if left:
                     self._alive -= 1
