@@ -60,6 +60,17 @@ def bare_window(bare: Key) -> Window:
     return window(bare, ())
 
 
+def joined(one: Window, other: Window) -> Window:
+    """The signals of one tool call, whose arguments are several segments."""
+    tally: dict[Key, tuple[int, int]] = {}
+    for signal in (*one.signals, *other.signals):
+        score, count = tally.get(signal.key, (0, 0))
+        bare = signal.key.detector is None
+        tally[signal.key] = (max(score, signal.score), 1 if bare else count + signal.count)
+    signals = tuple(Signal(key, score, count) for key, (score, count) in tally.items())
+    return Window(signals, tuple(dict.fromkeys((*one.unknown, *other.unknown))))
+
+
 def _order(signal: Signal) -> tuple[str, ...]:
     key = signal.key
     return (key.detector or "", key.category or "", key.entity or "", key.origin or "")

@@ -1,9 +1,9 @@
 """One spelling for what looks alike, so that detectors need to know only one, with a way back to the original offsets.
 
-The map is context-free: each code point becomes zero or more code points whatever its neighbours are; and so does each escape of
-JSON (`\\n`, `\\u4e2d`), for a text that holds JSON is read by those who resolve them. So a text can be normalised piece by piece
-(normalise(a + b) is normalise(a) followed by normalise(b)) where no escape is cut in two, and a stream looks no farther ahead
-than `begun` says. Case is kept. Knows nothing of detectors or languages.
+The map is context-free: each code point becomes zero or more code points whatever its neighbours are, and so does each
+escape (escapes.py). So a text can be normalised piece by piece (normalise(a + b) is normalise(a) followed by normalise(b)) where
+no escape is cut in two, and a stream looks no farther ahead than `begun` says. Case is kept. Knows nothing of detectors or
+languages.
 """
 
 from __future__ import annotations
@@ -14,9 +14,14 @@ from array import array
 from dataclasses import dataclass
 from functools import lru_cache
 
+from moderation import escapes
+from moderation.confusables import CONFUSABLES
+from moderation.escapes import any_in, begun
 from moderation.text import Span
 
-VERSION = f"2/{unicodedata.unidata_version}"
+__all__ = ["VERSION", "Normalised", "any_in", "begun", "hidden", "image", "normalise", "readings"]
+
+VERSION = f"3/{unicodedata.unidata_version}"
 """Part of every detector's version: findings depend on it."""
 
 _FEW = 32
@@ -30,10 +35,7 @@ _ODD = re.compile(
     "\u05d0-\u05ea\u0627-\u063a\u0641-\u064a\u0e01-\u0e32\u0e34-\u0e3a\u0e40-\u0e4e\u0904-\u0928\u092a-\u0930\u0935-\u0939]+"
 )
 
-_ESCAPED = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "/": "/", "\\": "\\\\"}
-"""What an escape stands for. An escaped backslash stays as it is, so that what is normalised is not unescaped once more."""
-_ODD_OR_ESCAPE = re.compile(r'\\(?:u([0-9A-Fa-f]{4})|([nrt"/\\]))|' + _ODD.pattern)
-_ESCAPE_OR_BEGUN = re.compile(r'\\(?:u[0-9A-Fa-f]{4}|[nrt"/\\])|(\\(?:u[0-9A-Fa-f]{0,3})?\Z)')
+_ODD_OR_ESCAPE = re.compile(escapes.UNIT + "|" + _ODD.pattern)
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -61,15 +63,19 @@ _SIGNS = {
     "“": '"', "”": '"', "„": '"', "‟": '"', "″": '"', "＂": '"',
     "−": "-", "⁃": "-", "﹘": "-", "﹣": "-", "－": "-", "ˉ": "-", "〜": "~", "゠": "=",
     "⁄": "/", "∕": "/", "∶": ":", "։": ":", "꞉": ":", "‹": "<", "›": ">",
-    "\u2028": "\n", "\u2029": "\n", "\x85": "\n", "\0": "\ufffd",
+    "\u2028": "\n", "\u2029": "\n", "\x85": "\n", "\0": "\ufffd", "ß": "ss", "ẞ": "SS",
 }  # fmt: skip
 
-_GONE = frozenset((0x115F, 0x1160, 0x3164, 0xFFA0, 0x180B, 0x180C, 0x180D, 0x180F))
-"""Fillers and Mongolian selectors that show nothing."""
+_GONE = frozenset((0x115F, 0x1160, 0x3164, 0xFFA0, 0x180B, 0x180C, 0x180D, 0x180F, 0x2800, 0x1D159))
+"""Fillers, blanks and Mongolian selectors that show nothing."""
 
 _MARKS = (
     range(0x0300, 0x0370), range(0x1AB0, 0x1B00), range(0x1DC0, 0x1E00), range(0x20D0, 0x2100), range(0xFE20, 0xFE30),
     range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0),
+    # Points of Cyrillic, Hebrew and Arabic, which these scripts can do without.
+    range(0x0483, 0x048A), range(0x0591, 0x05BE), range(0x05BF, 0x05C0), range(0x05C1, 0x05C3), range(0x05C4, 0x05C6),
+    range(0x05C7, 0x05C8), range(0x0610, 0x061B), range(0x064B, 0x0660), range(0x0670, 0x0671), range(0x06D6, 0x06DD),
+    range(0x06DF, 0x06E5), range(0x06E7, 0x06E9), range(0x06EA, 0x06EE),
 )  # fmt: skip
 
 
@@ -78,7 +84,7 @@ def _lookalikes() -> dict[str, str]:
     # Letters in black squares and circles.
     for first in (0x1F130, 0x1F150, 0x1F170):
         table |= {chr(first + i): _LETTERS[26 + i] for i in range(26)}
-    return table | _SIGNS
+    return CONFUSABLES | table | _SIGNS
 
 
 _TABLE = _lookalikes()
@@ -153,19 +159,30 @@ class Normalised:
         return Span(self.starts[start], self.ends[end - 1])
 
 
-def begun(text: str) -> int:
-    """How many code points at the end may be an escape that is half written: they are normalised with what follows."""
-    if "\\" not in text[-5:]:
-        return 0
-    for found in _ESCAPE_OR_BEGUN.finditer(text):
-        if found[1] is not None:
-            return len(text) - found.start()
-    return 0
+_HIDDEN = re.compile("[\U000e0020-\U000e007e\U000e0110-\U000e016e]")
+_NOT_HIDDEN = re.compile("[^\U000e0020-\U000e007e\U000e0110-\U000e016e]")
+_SHOWN = {
+    **{0xE0000 + code: chr(code) for code in range(0x20, 0x7F)},
+    **{0xE0100 - 16 + code: chr(code) for code in range(0x20, 0x7F)},
+}
+
+
+def hidden(text: str) -> str | None:
+    """What a text says in characters that show nothing, at the same offsets, with line ends for all that shows.
+
+    None where it says nothing.
+
+    Tag characters (U+E0020..7E) are ASCII by their numbers; variation selectors 17 to 256 are the bytes 16 to 255.
+    Detectors read it beside the text, in which such characters count for nothing.
+    """
+    if text.isascii() or _HIDDEN.search(text) is None:
+        return None
+    return _NOT_HIDDEN.sub("\n", text).translate(_SHOWN)
 
 
 def normalise(text: str) -> Normalised:
     """Text as detectors read it."""
-    if "\\" in text:
+    if escapes.stands_in(text):
         return _moved(text)
     if text.isascii():
         raw = text.encode()
@@ -185,6 +202,12 @@ def normalise(text: str) -> Normalised:
     return _moved(text)
 
 
+def readings(text: str) -> tuple[Normalised, ...]:
+    """All that detectors read in a text: it as it shows, and what it hides. All have the same original offsets."""
+    said = hidden(text)
+    return (normalise(text),) if said is None else (normalise(text), normalise(said))
+
+
 def _moved(text: str) -> Normalised:
     """The slow way, for texts in which offsets move."""
     pieces: list[str] = []
@@ -195,10 +218,9 @@ def _moved(text: str) -> Normalised:
         pieces.append(text[done:begin])
         starts.extend(range(done, begin))
         ends.extend(range(done + 1, begin + 1))
-        if odd.lastindex is None:
-            units = [(at, at + 1, image(char)) for at, char in enumerate(odd.group(), begin)]
-        else:
-            units = [(begin, end, _unescaped(odd[1], odd[2]))]
+        units = [(begin, end, _unescaped(odd[1]))] if odd[1] is not None else [
+            (at, at + 1, image(char)) for at, char in enumerate(odd.group(), begin)
+        ]
         for first, last, new in units:
             pieces.append(new)
             starts.extend([first] * len(new))
@@ -210,8 +232,9 @@ def _moved(text: str) -> Normalised:
     return Normalised("".join(pieces), starts, ends)
 
 
-def _unescaped(code: str | None, letter: str) -> str:
-    if code is None:
-        return _ESCAPED[letter]
-    char = chr(int(code, 16))
-    return "/" if char == "\\" else image(char)
+def _unescaped(unit: str) -> str:
+    meant = escapes.meaning(unit)
+    if meant is None:
+        return "".join(map(image, unit))
+    # An escaped backslash stays as it is, and one by its number escapes nothing.
+    return meant if len(meant) > 1 else "/" if meant == "\\" else image(meant)

@@ -5,6 +5,7 @@ The doubles here are small enough to be read at a glance, and obey the laws of t
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import re
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from moderation.act import Names
 from moderation.detect.api import Local, Scan
-from moderation.normalise import normalise
+from moderation.normalise import readings
 from moderation.policy.decide import Patience
 from moderation.sentence import ANSWER_WINDOW, windows
 from moderation.stream.plan import (
@@ -286,8 +287,7 @@ def play(
                     if plan.windowed[detector] in text[span.start : span.end]:
                         found[number].append(Finding(detector, detector, None, detector, FULL_SCORE, None))
             if inspect.whole:
-                plain = normalise(text)
-                for one in plan.local:
+                for plain, one in itertools.product(readings(text), plan.local):
                     for raw in one.scan(plain.text, 0, True).findings:
                         assert raw.span is not None
                         finding = replace(raw, span=plain.original(raw.span.start, raw.span.end))

@@ -21,7 +21,7 @@ HOUSE = ROOT / "moderation"
 FLOORS: dict[str, int] = {
     "": 0,  # the package itself
     "text": 0, "verdict": 0, "errors": 0, "events": 0,
-    "normalise": 1, "language": 1, "sentence": 1, "act": 1, "ulid": 1, "wire": 1,
+    "normalise": 1, "escapes": 1, "confusables": 1, "language": 1, "sentence": 1, "act": 1, "ulid": 1, "wire": 1,
     "audit.canon": 1, "audit.merkle": 1, "audit.note": 1, "audit.record": 1, "audit.leaf": 1, "audit": 3,
     "policy": 2, "detect": 2, "judge": 2, "stream": 2,
     "detect.run": 3, "detect.pii": 3, "upstream": 3, "metrics": 3, "oplog": 3, "tracing": 3,

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moderation.normalise import Normalised, begun, image, normalise
+from moderation import escapes
+from moderation.confusables import CONFUSABLES
+from moderation.normalise import Normalised, begun, hidden, image, normalise
 
-ESCAPE = re.compile(r'\\(?:u[0-9A-Fa-f]{4}|[nrt"/\\])')
+ESCAPE = re.compile(escapes.UNIT)
 
 
 @pytest.mark.parametrize(
@@ -45,9 +47,19 @@ ESCAPE = re.compile(r'\\(?:u[0-9A-Fa-f]{4}|[nrt"/\\])')
         ("\\u5ffd\\u7565 \\u0034\\uff11", "忽略 41", "characters by their numbers, and what those look like"),
         ("\\\\n \\\\u0034 \\\\\\n", "\\\\n \\\\u0034 \\\\\n", "an escaped backslash escapes nothing"),
         ("\\u005cn", "/n", "nor does one by its number"),
-        ("\\d \\u12 \\x41 \\", "\\d \\u12 \\x41 \\", "what is no escape of JSON"),
+        ("\\d \\u12 \\x4 \\", "\\d \\u12 \\x4 \\", "what is no escape"),
+        ("\\x41\\u{42}\\U00000043\\xe4\\xbd\\xa0", "ABC你", "escapes of programs"),
+        ("%41%42 %E4%BD%A0 %u0043", "AB 你 C", "URLs"),
+        ("%2541 %25e4%25bd%25a0 %252541", "A 你 %41", "one nesting, and no more"),
+        ("100% of %s, 5%de, %E4 %ff %e4%41", "100% of %s, 5%de, %E4 %ff %e4A", "signs that escape nothing"),
+        ("&#65;&#x42;&#67 &lt;&commat;&NewLine;", "ABC <@\n", "HTML"),
+        ("&amp;#65;&amp;lt; &amp;", "A< &", "nested HTML"),
+        ("AT&T &nosuch; &#x110000; &", "AT&T &nosuch; &#x110000; &", "what is no entity"),
+        ("a%5Cn", "a/n", "a backslash by its number escapes nothing here either"),
+        ("k\u2800i\u034fl\u05b0l\u0650", "kill", "blanks and points of other scripts"),
         ("\\ud83d\\u200b!", "\ufffd!", "half a pair, and what shows nothing"),
-        ("Straße ПРИВЕТ", "Straße ПPИBET", "case is kept, and letters that look like no other"),
+        ("Straße ẞ ſ ﬁ İ", "Strasse SS s fi I", "letters whose folding is longer, ligatures, the long s"),
+        ("ПРИВЕТ", "ПPИBET", "case is kept, and letters that look like no other"),
     ],
 )
 def test_table(text: str, plain: str, note: str) -> None:
@@ -95,16 +107,22 @@ def test_fast_way_and_slow_way_agree_on_every_code_point_and_an_image_never_chan
 
 
 ESCAPES = st.text(alphabet='\\u0034n"/fé ', max_size=16)
+SPELT = st.lists(
+    st.sampled_from(
+        ["%", "%25", "%41", "%E4", "%BD", "%A0", "%u", "%u0041", "\\x", "\\xe4", "\\xbd\\xa0", "\\u{1", "f600}", "\\U000", "&", "amp;",
+         "#", "65", ";", "x4", "lt", "&amp;#", "2", "5", "é", " "]
+    ), max_size=12,
+).map("".join)
 ODD = st.text(alphabet=st.one_of(st.characters(), st.sampled_from("aé…\u200b４中，\u0301ﬁ㈠\0\ud800")), max_size=20)
 
 
-@given(ODD | ESCAPES, ODD | ESCAPES)
+@given(ODD | ESCAPES | SPELT, ODD | ESCAPES | SPELT)
 def test_pieces_are_normalised_as_the_whole_where_no_escape_is_cut(first: str, second: str) -> None:
     cut = len(first) - begun(first)
     a, b, both = normalise(first[:cut]), normalise(first[cut:] + second), normalise(first + second)
     assert both.text == a.text + b.text
     assert starts(both, 0) == starts(a, 0) + starts(b, cut)
-    assert len(first) - cut <= 5
+    assert len(first) - cut <= escapes.LONGEST
 
 
 def starts(found: Normalised, shift: int) -> list[int]:
@@ -115,7 +133,7 @@ def starts(found: Normalised, shift: int) -> list[int]:
 def test_result_is_plain_and_maps_into_the_text(text: str) -> None:
     found = normalise(text)
     found.text.encode()
-    assert normalise(found.text).text == found.text
+    assert normalise(found.text).text == found.text or escapes.stands_in(found.text)
     for at in range(len(found.text)):
         span = found.original(at, at + 1)
         source = text[span.start : span.end]
@@ -130,3 +148,37 @@ def test_a_million_code_points_take_no_time(text: str) -> None:
     begun = time.process_time()
     normalise(text)
     assert time.process_time() - begun < 2.0
+
+
+def tags(text: str) -> str:
+    return "".join(chr(0xE0000 + ord(char)) for char in text)
+
+
+def selectors(text: str) -> str:
+    return "".join(chr(0xE0100 - 16 + ord(char)) for char in text)
+
+
+@pytest.mark.parametrize(("text", "said", "note"), [
+    ("plain", None, "ASCII"),
+    ("我们❤\ufe0f", None, "a selector as emoji have it"),
+    (f"Hi!{tags('a b')}x", "\n\n\na b\n", "tags, at their offsets"),
+    (f"\U0001f600{selectors('ok')}", "\nok", "bytes in selectors"),
+])  # fmt: skip
+def test_what_does_not_show_is_read_beside_it(text: str, said: str | None, note: str) -> None:
+    assert hidden(text) == said, note
+
+
+@given(ODD.map(lambda text: text + tags("x~")), ODD)
+def test_hidden_text_keeps_its_offsets(first: str, second: str) -> None:
+    whole = hidden(first + second)
+    assert whole is not None
+    assert len(whole) == len(first + second)
+    assert whole.startswith(hidden(first) or "")
+
+
+def test_confusables_are_letters_that_stay_what_they_become() -> None:
+    assert len(CONFUSABLES) > 150
+    for one, letter in CONFUSABLES.items():
+        assert image(one) == letter
+        assert letter.isascii()
+        assert letter.isalpha()

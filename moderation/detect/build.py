@@ -7,7 +7,8 @@ from functools import lru_cache
 from typing import assert_never
 
 from moderation.detect import catalogue, pii, secrets
-from moderation.detect.api import Detector
+from moderation.detect.api import Detector, Local
+from moderation.detect.decoding import Decoding
 from moderation.detect.matcher import Compiled, Matcher, Pattern
 from moderation.detect.patterns import Patterns
 from moderation.detect.regex import BadRegex
@@ -70,7 +71,7 @@ def build(policy: Policy) -> Mapping[str, Detector]:
     built: dict[str, Detector] = {}
     for spec in policy.detectors.values():
         try:
-            built[spec.id] = _one(spec, policy)
+            built[spec.id] = Decoding(_one(spec, policy))
         except ValueError as error:
             raise UsageError(f"detector {spec.id}: {error}") from error
     return built
@@ -78,10 +79,10 @@ def build(policy: Policy) -> Mapping[str, Detector]:
 
 def inline(detectors: Mapping[str, Detector]) -> frozenset[str]:
     """Those that are quick on a short text whatever is in it: all that is built here. Models are not."""
-    return frozenset(name for name, one in detectors.items() if isinstance(one, (Patterns, Words)))
+    return frozenset(name for name, one in detectors.items() if isinstance(one, Decoding))
 
 
-def _one(spec: DetectorSpec, policy: Policy) -> Detector:
+def _one(spec: DetectorSpec, policy: Policy) -> Local:
     category = spec.categories[0]
     match spec.kind:
         case "patterns":

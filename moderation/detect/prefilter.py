@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from moderation.detect.api import Detector
+from moderation.detect.decoding import STRETCHES, Decoding
 from moderation.detect.matcher import Matcher
 from moderation.detect.patterns import Patterns
 from moderation.detect.words import AnyTerm, Words, fold
@@ -28,7 +29,10 @@ class Prefilter:
     def __init__(self, detectors: Iterable[Detector]) -> None:
         patterns: list[Patterns] = []
         lists: list[Words] = []
-        for one in detectors:
+        encoded = False
+        for outer in detectors:
+            one = outer.inner if isinstance(outer, Decoding) else outer
+            encoded = encoded or one is not outer
             # By the function that scans: nothing is told for one that looks in a way of its own.
             if isinstance(one, Patterns) and type(one).scan is Patterns.scan:
                 patterns.append(one)
@@ -37,6 +41,7 @@ class Prefilter:
         self.covers = frozenset({*(one.id for one in patterns), *(one.id for one in lists)})
         """The detectors that it answers for."""
         self._matcher = Matcher([pattern for one in patterns for pattern in one.patterns])
+        self._encoded = encoded
         self._terms = AnyTerm(frozenset(term for one in lists for term in one.forms))
 
     def warm(self, final: bool) -> None:
@@ -46,7 +51,11 @@ class Prefilter:
     def quiet(self, text: str, start: int, final: bool) -> int | None:
         """How far all of them are done, where none of them finds anything before that; None where each must be asked."""
         if self._terms:
-            folded = fold(text)
-            if self._terms.stands_in(folded, start) or (not final and self._terms.begins_in(folded, start)):
+            folded = fold(text[start:])
+            if self._terms.stands_in(folded) or (not final and self._terms.begins_in(folded)):
                 return None
-        return self._matcher.quiet(text, start, final)
+        hold = self._matcher.quiet(text, start, final)
+        if hold is None or not self._encoded:
+            return hold
+        waits = STRETCHES.quiet(text, start, final)
+        return None if waits is None else min(hold, waits)

@@ -60,6 +60,17 @@ def _forms(term: str, ignore_case: bool) -> list[str]:
     return sorted({fold(normalise.normalise(form).text) for form in cased})
 
 
+_ROT13 = str.maketrans("abcdefghijklmnopqrstuvwxyz", "nopqrstuvwxyzabcdefghijklm")
+_LEAST_ROTATED = 6
+"""Letters of a term that is looked for in rot13, too: shorter ones are words of their own in it."""
+
+
+def _rotated(forms: Iterable[str]) -> list[str]:
+    """Terms of ASCII as rot13 writes them. Capitals too, for lists that do not fold."""
+    some = (form for form in forms if form.isascii() and sum(map(str.isalpha, form)) >= _LEAST_ROTATED)
+    return [form.translate(_ROT13).swapcase().translate(_ROT13).swapcase() for form in some]
+
+
 def joins(char: str) -> bool:
     """Whether a word goes on where two such characters meet."""
     if char < "\u0e00":
@@ -127,14 +138,13 @@ class AnyTerm:
     def __bool__(self) -> bool:
         return self._longest > 0
 
-    def stands_in(self, folded: str, start: int) -> bool:
-        """Whether one stands in folded[start:]."""
-        return next(self._machine.iter(folded, start), None) is not None
+    def stands_in(self, folded: str) -> bool:
+        return next(self._machine.iter(folded), None) is not None
 
-    def begins_in(self, folded: str, start: int) -> bool:
-        """Whether the end of the text, from a place at or after `start`, may be one that is half written."""
+    def begins_in(self, folded: str) -> bool:
+        """Whether the end of the text may be one that is half written."""
         length = len(folded)
-        places = range(max(start, length - self._longest), length)
+        places = range(max(0, length - self._longest), length)
         return any(folded[place] in self._firsts and self._machine.match(folded[place:]) for place in places)
 
 
@@ -147,12 +157,13 @@ class Words:
         self._category = category
         self._names = tuple(one.name for one in lists)
         grouped: dict[tuple[bool, bool], list[tuple[str, int]]] = {}
-        digest = hashlib.sha256(f"words 1\n{normalise.VERSION}\n".encode())
+        digest = hashlib.sha256(f"words 2\n{normalise.VERSION}\n".encode())
         for number, one in enumerate(lists):
             digest.update(repr((one.name, one.whole_word, one.ignore_case)).encode())
             ready = grouped.setdefault((one.whole_word, one.ignore_case), [])
             for term in one.terms:
-                for plain in _forms(term, one.ignore_case):
+                forms = _forms(term, one.ignore_case)
+                for plain in (*forms, *_rotated(forms)):
                     if not plain.strip():
                         raise ValueError(f"word list {one.name}: a term says nothing once it is normalised")
                     if len(plain) > MOST_LENGTH:

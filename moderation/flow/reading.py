@@ -11,14 +11,15 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from moderation.act import LITERAL, Change, Names, apply, label, merge
-from moderation.detect.run import BREATH, Examined, Runner
-from moderation.judge import Seen, bare_window, blocker, by_window, effect, named, see, window
+from moderation.detect.run import BREATH, Runner
+from moderation.flow.seams import crossing, seams
+from moderation.judge import Seen, bare_window, blocker, by_window, effect, joined, named, see, window
 from moderation.policy.decide import needs
 from moderation.policy.limits import decide_all, media_window, uneditable_window, unread_windows
 from moderation.policy.model import Policy
 from moderation.sentence import ANSWER_WINDOW, INPUT_WINDOW
 from moderation.text import Channel, Conversation, Media, Origin, Phase, Scope, Segment, Span, Turn
-from moderation.verdict import Action, Finding, Fired, Key, Outcome, Signal, Window
+from moderation.verdict import Action, Finding, Fired, Key, Outcome, Window
 from moderation.wire.leaves import editable
 
 _ORDER = (Phase.INPUT, Phase.TOOL_RESULT, Phase.OUTPUT, Phase.TOOL_CALL)
@@ -133,7 +134,7 @@ async def read(
     request = names is None
     names = Names() if names is None else names
     naming = names if request else names.fork()
-    origins = _supplied(supplied)
+    origins = dict(supplied or {})
     by_phase: dict[Phase, list[int]] = {}
     for index, segment in enumerate(conversation.segments):
         by_phase.setdefault(segment.phase, []).append(index)
@@ -199,10 +200,6 @@ def _give_names(segments: Sequence[Segment], rulings: Sequence[Ruling], names: N
         names.name(kind, segments[index].text[span.start : span.end])
 
 
-def _supplied(given: Mapping[tuple[str, str], Origin] | None) -> dict[tuple[str, str], Origin]:
-    return dict(given or {})
-
-
 def origin_of(supplied: Mapping[tuple[str, str], Origin], finding: Finding, value: str) -> Origin:
     """Who supplied a value of an answer, as far as exact repeats tell."""
     return supplied.get((finding.entity or finding.category, value), Origin.MODEL)
@@ -228,17 +225,15 @@ async def _rule(
     wanted = active.wanted[phase]
     size = ANSWER_WINDOW if phase is Phase.OUTPUT else INPUT_WINDOW
     if too_large:
-        examined: Sequence[Examined] = ()
         keys = dict.fromkeys(_bare(active, segment) for segment in segments)
         windows = unread_windows(keys, wanted)
         by_key = {key: number for number, key in enumerate(keys)}
         owners = [[by_key[_bare(active, segment)]] for segment in segments]
-        outcome = decide_all(active.policy, phase, scope, [*windows, *(media_window(m) for m in pictures)])
-        found: list[Located] = []
         flat = _owners(owners, indexes, len(windows), pictures)
-        return Ruling(phase, outcome, (*windows, *(media_window(m) for m in pictures)), tuple(found)), flat
+        windows += [media_window(m) for m in pictures]
+        return Ruling(phase, decide_all(active.policy, phase, scope, windows), tuple(windows), ()), flat
     examined = await active.runner.examine([s.text for s in segments], wanted, scope.tenant, size) if segments else ()
-    windows, found, flat = [], [], []
+    windows, flat, found = [], list[int](), list[Located]()
     calls: dict[tuple[str, str | None], int] = {}
     for turn, (index, segment, one) in enumerate(zip(indexes, segments, examined, strict=True), 1):
         if not turn % BREATH:
@@ -254,7 +249,7 @@ async def _rule(
             call = (segment.path.partition("#")[0], segment.tool)
             if segment.channel is Channel.TOOL_CALL and call in calls:
                 at = calls[call]
-                windows[at] = _joined(windows[at], window(bare, seen, unknown))
+                windows[at] = joined(windows[at], window(bare, seen, unknown))
             else:
                 at = len(windows)
                 windows.append(window(bare, seen, unknown))
@@ -262,9 +257,30 @@ async def _rule(
                 if segment.channel is Channel.TOOL_CALL:
                     calls[call] = at
             found.extend(Located(index, at, item) for item in seen)
-    windows.extend(media_window(m) for m in pictures)
-    flat.extend([-1] * len(pictures))
+    if phase in (Phase.INPUT, Phase.TOOL_RESULT):
+        await _across(active, conversation.segments, wanted, scope.tenant, frozenset(indexes), supplied, windows, found, flat)
+    windows += [media_window(m) for m in pictures]
+    flat += [-1] * len(pictures)
     return Ruling(phase, decide_all(active.policy, phase, scope, windows), tuple(windows), tuple(found)), flat
+
+
+async def _across(
+    active: Active, segments: Sequence[Segment], wanted: frozenset[str], tenant: str, ours: frozenset[int],
+    supplied: dict[tuple[str, str], Origin], windows: list[Window], found: list[Located], owners: list[int],
+) -> None:
+    """What stands across seams: a window for each later text that ends such a finding, or whose seam nobody could read."""
+    if not (near := [seam for seam in seams(segments) if seam.segments[-1] in ours]):
+        return
+    read = await active.runner.examine([s.text for s in near], wanted - active.runner.windowed, tenant, INPUT_WINDOW)
+    for later, (told, lost) in crossing(zip(near, read, strict=True)).items():
+        bare = _bare(active, segments[later])
+        counted = []
+        for pieces in told:
+            seen = [see(bare, part, _origin(segments[index], part, supplied)) for index, part in pieces]
+            counted.append(seen[-1])  # and all pieces stand under its key
+            found.extend(Located(index, len(windows), Seen(part, seen[-1].key)) for index, part in pieces)
+        windows.append(window(bare, counted, lost))
+        owners.append(later)
 
 
 def _owners(owners: Sequence[Sequence[int]], indexes: Sequence[int], count: int, pictures: Sequence[Media]) -> list[int]:
@@ -273,17 +289,6 @@ def _owners(owners: Sequence[Sequence[int]], indexes: Sequence[int], count: int,
         for number in numbers:
             flat[number] = index
     return flat
-
-
-def _joined(one: Window, other: Window) -> Window:
-    """The signals of one tool call, whose arguments are several segments."""
-    tally: dict[Key, tuple[int, int]] = {}
-    for signal in (*one.signals, *other.signals):
-        score, count = tally.get(signal.key, (0, 0))
-        bare = signal.key.detector is None
-        tally[signal.key] = (max(score, signal.score), 1 if bare else count + signal.count)
-    signals = tuple(Signal(key, score, count) for key, (score, count) in tally.items())
-    return Window(signals, tuple(dict.fromkeys((*one.unknown, *other.unknown))))
 
 
 def _bare(active: Active, segment: Segment) -> Key:

@@ -14,8 +14,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from moderation.detect.api import Scan
-from moderation.judge import shifted
-from moderation.normalise import begun, normalise
+from moderation.judge import EVERYTHING, shifted
+from moderation.normalise import any_in, begun, hidden, normalise
 from moderation.sentence import ANSWER_WINDOW, next_window, settled
 from moderation.text import Span
 from moderation.verdict import Finding, Unknown
@@ -44,8 +44,8 @@ class Tape:
     """Grows, is looked at, and hands out what is settled, in order."""
 
     __slots__ = (
-        "_base", "_begun", "_behind", "_cut", "_ends", "_final", "_found", "_holds", "_norm", "_norm_base", "_seen",
-        "_starts", "_text", "dead", "end",
+        "_base", "_begun", "_behind", "_cut", "_ends", "_final", "_found", "_hidden", "_holds", "_looks", "_norm", "_norm_base",
+        "_seen", "_starts", "_text", "dead", "end",
     )
 
     def __init__(self, behind: Mapping[str, int]) -> None:
@@ -69,16 +69,39 @@ class Tape:
         self._final = False
         self.end = 0
 
+        self._hidden: Tape | None = None
+        """What the text says in characters that show nothing, at the same positions; from where the first of them came."""
+        self._looks = 0
+        """How many looks are its own; those after them are at what is hidden."""
+
+    @classmethod
+    def _from(cls, behind: Mapping[str, int], place: int) -> Tape:
+        """A tape that begins at a position, and is never cut into windows."""
+        tape = cls(behind)
+        tape._base = tape._norm_base = tape.end = place
+        tape._holds = dict.fromkeys(tape._holds, place)
+        tape._cut = (EVERYTHING, EVERYTHING)
+        return tape
+
     def grow(self, text: str) -> None:
         """Append what arrived."""
+        if not text.isascii() or self._hidden is not None:
+            self._grow_hidden(text)
         self._text += text
         self.end += len(text)
-        if self._begun or "\\" in text:
+        if self._begun or any_in(text):
             text = self._begun + text
             held = begun(text)
             self._begun = text[len(text) - held :]
             text = text[: len(text) - held]
         self._normalise(text)
+
+    def _grow_hidden(self, text: str) -> None:
+        said = hidden(text)
+        if said is not None and self._hidden is None:
+            self._hidden = Tape._from(self._behind, self.end)
+        if self._hidden is not None:
+            self._hidden.grow(said if said is not None else "\n" * len(text))
 
     def _normalise(self, text: str) -> None:
         """Take in text that ends where the half of an escape begins, if there is one."""
@@ -106,7 +129,8 @@ class Tape:
             if hold < end:
                 begin = max(base, hold - self._reach(detectors))
                 looks.append(Look(detectors, norm[begin - base :], hold - begin, final, begin))
-        return looks
+        self._looks = len(looks)
+        return looks if self._hidden is None else [*looks, *self._hidden.looks(final)]
 
     def _reach(self, detectors: tuple[str, ...]) -> int:
         """How far back some detectors look."""
@@ -114,6 +138,13 @@ class Tape:
 
     def seen(self, looks: Sequence[Look], results: Sequence[Said]) -> None:
         """Take in the answers to looks."""
+        if self._hidden is not None:
+            own, below = self._looks, self._hidden
+            below.seen(looks[own:], results[own:])
+            for detector, lost in below.dead.items():
+                self.dead.setdefault(detector, lost)
+            self._found = sorted([*self._found, *below.take(EVERYTHING)], key=_order)
+            looks, results = looks[:own], results[:own]
         if len(self._holds) == 1 and len(looks) == 1 and type(results[0]) is int:
             self._holds[looks[0].detectors] = results[0] + looks[0].base
             return
@@ -154,6 +185,8 @@ class Tape:
         place = self.end
         if not self._final and self._holds:
             place = self._original(min(self._holds.values()))
+        if self._hidden is not None:
+            place = min(place, self._hidden.frontier())
         return self.clear(place) if self._found else place
 
     @property
@@ -208,6 +241,8 @@ class Tape:
 
     def drop(self, before: int) -> None:
         """Nothing before this position will be asked for again."""
+        if self._hidden is not None:
+            self._hidden.drop(before)
         if len(self._text) < 2 * _SLACK and len(self._norm) < 2 * _SLACK:
             return
         keep = min(before, self._cut[0], self.frontier(), *(f.span.start for f in self._found if f.span is not None), self.end)

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from moderation.detect.api import Detector
+from moderation.detect.api import Detector, Local
 from moderation.detect.build import _one, check_regex, finds, inline, vocabulary
 from moderation.detect.catalogue import NAMES
+from moderation.detect.decoding import Decoding
 from moderation.detect.pii import ENTITIES
 from moderation.policy.model import CustomPattern, DetectorSpec, Policy, WordList
 from moderation.verdict import Finding, Level, Unknown
@@ -22,10 +23,14 @@ class Lists:
         self.word_lists = lists
 
 
-def build(kind: str, **more: object) -> Detector:
+def build(kind: str, **more: object) -> Local:
     spec = DetectorSpec("d", kind, ("cat",), {Level.HIGH: 800_000}, **more)  # type: ignore[arg-type]
     policy: Policy = Lists({"birds": WordList("birds", ("heron", "蓝鹭"), True, True)})  # type: ignore[assignment]
     return _one(spec, policy)
+
+
+def wrapped(kind: str, **more: object) -> Detector:
+    return Decoding(build(kind, **more))
 
 
 @pytest.mark.parametrize(
@@ -43,7 +48,7 @@ def build(kind: str, **more: object) -> Detector:
 )
 def test_kinds(kind: str, more: dict[str, object], text: str, found: list[tuple[str, str]]) -> None:
     detector = build(kind, **more)
-    findings = whole(detector, text)  # type: ignore[arg-type]
+    findings = whole(detector, text)
     assert spans(findings, text) == found
     assert {f.category for f in findings} <= {"cat"}
     assert {f.detector for f in findings} <= {"d"}
@@ -99,6 +104,6 @@ class Model:
 
 def test_what_may_run_on_the_loop() -> None:
     made: dict[str, Detector] = {
-        "ours": build("pii", entities=("EMAIL_ADDRESS",)), "words": build("words", lists=("birds",)), "model": Model(),
+        "ours": wrapped("pii", entities=("EMAIL_ADDRESS",)), "words": wrapped("words", lists=("birds",)), "model": Model(),
     }  # fmt: skip
     assert inline(made) == {"ours", "words"}

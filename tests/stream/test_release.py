@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moderation.act import Names
+from moderation.detect.decoding import Decoding
 from moderation.policy.decide import Patience
 from moderation.stream.plan import Broken, Command, Emit, Note, Stop
 from moderation.stream.release import Release
@@ -23,7 +24,8 @@ BOTH = ToyPlan([Rule("number", Action.REDACT), Rule("word", Action.BLOCK)], [Dig
 PAIR = ToyPlan([Rule("number", Action.REDACT, also="word")], [Digits(), Word("key")])
 MODEL = ToyPlan([Rule("harm", Action.BLOCK), Rule("number", Action.REDACT)], [Digits()], {"harm": "bad"})
 OVER = ToyPlan([Rule("number", Action.REDACT, also="word", over=True)], [Digits(), Word("key")])
-PLANS = {"redact": REDACT, "block": BLOCK, "both": BOTH, "pair": PAIR, "model": MODEL, "over": OVER}
+ENCODED = ToyPlan([Rule("word", Action.REDACT)], [Decoding(Word("stop!"))])
+PLANS = {"encoded": ENCODED, "redact": REDACT, "block": BLOCK, "both": BOTH, "pair": PAIR, "model": MODEL, "over": OVER}
 
 
 def compositions(text: str) -> list[list[str]]:
@@ -46,7 +48,7 @@ def shown(seen: Seen) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("name", PLANS)
-@pytest.mark.parametrize("text", ["n\\n1234\\", "a\\u00312345", "\\\\u0031 12", "a 1234 b", "1234", "12345 67", "x1234stop!9", "key 1234.", "bad. 1234"])
+@pytest.mark.parametrize("text", ["n\\n1234\\", "a\\u00312345", "a\U000e0031\U000e0032\U000e0033\U000e0034b1", "%31%3234", "&#49;234", "\\\\u0031 12", "a 1234 b", "1234", "12345 67", "x1234stop!9", "key 1234.", "bad. 1234"])
 def test_every_cut_gives_the_same(name: str, text: str) -> None:
     plan = PLANS[name]
     whole = shown(play(plan, deltas(ANSWER, [text])))
@@ -54,7 +56,9 @@ def test_every_cut_gives_the_same(name: str, text: str) -> None:
         assert shown(play(plan, deltas(ANSWER, cut))) == whole, cut
 
 
-ALPHABET = st.sampled_from(["\\", "\\n", "\\u0031", "u00", "31", "1", "2", "12", "1234", " ", "a", "key", "st", "stop!", "bad", ". ", "。", "\n", "é\u200b", "４", "x" * 40])
+HIDDEN = ["\U000e0031", "\U000e0031\U000e0032", "\U000e0121\U000e0122\U000e0123\U000e0124", "\U000e0073\U000e0074", "\ufe0f"]
+ENCODINGS = ["aSBzYXkgc3RvcCEgbm93", "aSBzYXkgc3", "692073617920", "73746f7021", "s t o p", "63 33 52 76 63 43 45 67"]
+ALPHABET = st.sampled_from([*ENCODINGS, "\\", "\\n", "\\u0031", "%3", "%31", "&#4", "9;", *HIDDEN, "u00", "31", "1", "2", "12", "1234", " ", "a", "key", "st", "stop!", "bad", ". ", "。", "\n", "é\u200b", "４", "x" * 40])
 LONG = st.lists(ALPHABET, min_size=1, max_size=60).map("".join)
 
 
@@ -82,7 +86,7 @@ def test_the_order_of_answers_changes_nothing_on_many_tapes(name: str, parts: li
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.sampled_from(["redact", "pair", "over", "model"]), LONG, st.lists(st.integers(0, 10_000), max_size=30))
+@given(st.sampled_from(["redact", "pair", "over", "model", "encoded"]), LONG, st.lists(st.integers(0, 10_000), max_size=30))
 def test_a_stream_is_the_whole_text(name: str, text: str, places: list[int]) -> None:
     plan = PLANS[name]
     held = ToyPlan(plan.rules, plan.local, plan.windowed, Patience.ALL)
@@ -101,6 +105,12 @@ def test_an_unedited_stream_goes_out_as_its_frames(text: str, places: list[int])
     assert [int(frame.split(b'"id": ')[1].split(b",")[0]) for frame in seen.frames] == list(range(len(seen.frames)))
     assert seen.text == text
     assert seen.ended
+
+
+def test_no_part_of_a_stretch_goes_out() -> None:
+    seen = play(ENCODED, deltas(ANSWER, list("so aSBzYXkgc3RvcCEgbm93 it is"), finish=False))
+    assert seen.text == "so [removed: word] it is"
+    assert max(after.get(ANSWER, 0) for after in seen.after[:22]) == len("so ")
 
 
 def test_no_two_digits_of_a_match_go_out() -> None:

@@ -9,23 +9,23 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeGuard, TypeVar
 
 from moderation.detect.api import Detector, Local, Scan, Windowed
 from moderation.detect.prefilter import Prefilter
 from moderation.detect.run.breaker import Breaker, State
-from moderation.detect.run.cache import FINDING, WINDOW, Cache
+from moderation.detect.run.cache import FINDING, Cache
+from moderation.detect.run.examined import Examined, gathered
 from moderation.detect.run.guard import PIECE, Answer, by_pieces, detected, quiet, scan, scan_once, whole
 from moderation.detect.run.trials import Trials, cause_of
 from moderation.detect.run.workers import Beat, Hung, Overloaded, Workers
-from moderation.normalise import Normalised, normalise
+from moderation.normalise import Normalised, readings
 from moderation.sentence import windows
 from moderation.text import Span
-from moderation.verdict import Cause, Finding, Unknown
+from moderation.verdict import Cause, Unknown
 
 INLINE_LENGTH = 4096
 """Texts of up to so many code points in all are scanned at once by inline detectors: a thread would cost more."""
@@ -43,31 +43,10 @@ Observe = Callable[[str, float, Cause | None], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
-    """What all detectors said of one text, by window; spans are into the original text."""
-
-    windows: tuple[Span, ...]
-    findings: tuple[tuple[Finding, ...], ...]
-    unknown: tuple[tuple[Unknown, ...], ...]
-    quiet: bool = field(default=False, compare=False)
-    """True where no detector said anything of any window, and none failed."""
-
-    @classmethod
-    def nothing(cls, windows: tuple[Span, ...]) -> Examined:
-        """Of a text in which no detector found anything."""
-        none = ((),) * len(windows)
-        return cls(windows, none, none, True)
-
-    @property
-    def weight(self) -> int:
-        """Bytes that it takes, about."""
-        return sum(FINDING * len(some) for some in self.findings) + WINDOW * len(self.windows)
-
-
-@dataclass(frozen=True, slots=True)
 class _Text:
     text: str
-    plain: Normalised
+    views: tuple[Normalised, ...]
+    """What local detectors read: the text as it shows, and what it hides."""
     windows: tuple[Span, ...]
     tenant: str
     fingerprint: bytes
@@ -237,7 +216,7 @@ class Runner:
         silent: dict[str, Examined] = {}
         if here:
             prefilter = self._prefilters.get(here) or self._prefilter(here)
-            loud = {text: one for text, one in ready.items() if quiet(prefilter, one.plain.text, 0, True) is None}
+            loud = {text: one for text, one in ready.items() if _loud(prefilter, one.views)}
             if len(prefilter.covers) == len(names):
                 silent = {text: Examined.nothing(one.windows) for text, one in ready.items() if text not in loud}
                 if not loud:
@@ -249,14 +228,14 @@ class Runner:
             found = await asyncio.gather(*(self._elsewhere(name, ready) for name in elsewhere))
             answers.update(zip(elsewhere, found, strict=True))
         return silent | {
-            text: _gathered(one, [(answers[name].get(text, _NOTHING), name in self._windowed) for name in names])
+            text: gathered(one.windows, [(answers[name].get(text, _NOTHING), name in self._windowed) for name in names])
             for text, one in ready.items()
         }
 
     # ---- one detector, many texts --------------------------------------------------------------------------------
 
     def _ready(self, text: str, tenant: str, window: int, fingerprint: bytes) -> _Text:
-        return _Text(text, normalise(text), windows(text, window), tenant, fingerprint)
+        return _Text(text, readings(text), windows(text, window), tenant, fingerprint)
 
     def _here(self, name: str, ready: Mapping[str, _Text]) -> dict[str, tuple[Answer, ...]]:
         if not ready:
@@ -264,7 +243,7 @@ class Runner:
         local = self._locals[name]
         begun = time.perf_counter()
         known = self._categories.get(name)
-        answers: dict[str, tuple[Answer, ...]] = {text: (whole(local, one.plain, known),) for text, one in ready.items()}
+        answers: dict[str, tuple[Answer, ...]] = {text: (whole(local, one.views, known),) for text, one in ready.items()}
         cause = cause_of([answer for one in answers.values() for answer in one])
         self._observe(name, time.perf_counter() - begun, cause)
         return answers
@@ -273,7 +252,7 @@ class Runner:
         if (local := self._locals.get(name)) is not None:
             version = local.version
             pieces: dict[str, tuple[bytes, ...]] = {text: (one.fingerprint,) for text, one in ready.items()}
-            jobs: dict[bytes, Normalised | str] = {one.fingerprint: one.plain for one in ready.values()}
+            jobs: dict[bytes, tuple[Normalised, ...] | str] = {one.fingerprint: one.views for one in ready.values()}
         elif (windowed := self._windowed.get(name)) is not None:
             version = windowed.version
             pieces, jobs = self._pieces(ready)
@@ -298,10 +277,12 @@ class Runner:
                     self._cache.put(key, version, answer, FINDING * len(answer))
         return {text: tuple(known[key] for key in keys) for text, keys in pieces.items()}
 
-    def _pieces(self, ready: Mapping[str, _Text]) -> tuple[dict[str, tuple[bytes, ...]], dict[bytes, Normalised | str]]:
+    def _pieces(
+        self, ready: Mapping[str, _Text]
+    ) -> tuple[dict[str, tuple[bytes, ...]], dict[bytes, tuple[Normalised, ...] | str]]:
         """The windows of all texts, each once, and the keys of each text's windows."""
         pieces: dict[str, tuple[bytes, ...]] = {}
-        jobs: dict[bytes, Normalised | str] = {}
+        jobs: dict[bytes, tuple[Normalised, ...] | str] = {}
         for text, one in ready.items():
             keys: list[bytes] = []
             for span in one.windows:
@@ -312,11 +293,11 @@ class Runner:
             pieces[text] = tuple(keys)
         return pieces, jobs
 
-    def _judge(self, name: str, batch: Sequence[Normalised | str], beat: Beat) -> Sequence[Answer] | Unknown:
+    def _judge(self, name: str, batch: Sequence[tuple[Normalised, ...] | str], beat: Beat) -> Sequence[Answer] | Unknown:
         """In a thread: a detector's answers, checked; raises nothing but GivenUp."""
         known = self._categories.get(name)
         if (local := self._locals.get(name)) is not None:
-            return [by_pieces(local, one, beat, known) for one in batch if isinstance(one, Normalised)]
+            return [by_pieces(local, one, beat, known) for one in batch if not isinstance(one, str)]
         return detected(self._windowed[name], [one for one in batch if isinstance(one, str)], known)
 
     async def _run(self, name: str, work: Callable[[Beat], T | Unknown]) -> T | Unknown:
@@ -338,7 +319,7 @@ class Runner:
 
     async def _ask(self, name: str) -> object:
         """Ask a detector about a text of ours, for its breaker."""
-        work = partial(self._judge, name, [TRIAL if name in self._windowed else normalise(TRIAL)])
+        work = partial(self._judge, name, [TRIAL if name in self._windowed else readings(TRIAL)])
         while True:
             try:
                 return await self._workers.run(work, self._timeouts.get(name, _TIMEOUT), name)
@@ -350,6 +331,11 @@ class Runner:
     def _unknown(self, name: str, cause: Cause, seconds: float) -> Unknown:
         self._observe(name, seconds, cause)
         return Unknown(name, cause)
+
+
+def _loud(prefilter: Prefilter, views: Sequence[Normalised]) -> bool:
+    """Whether anything could be found in a whole text."""
+    return any([quiet(prefilter, one.text, 0, True) is None for one in views])  # noqa: C419 - a generator takes longer
 
 
 def _together(results: Sequence[Scan | Unknown]) -> int | Sequence[Scan | Unknown]:
@@ -364,38 +350,3 @@ def _is_local(detector: Detector) -> TypeGuard[Local]:
 
 def _is_windowed(detector: Detector) -> TypeGuard[Windowed]:
     return hasattr(detector, "detect")
-
-
-def _gathered(one: _Text, answers: Sequence[tuple[tuple[Answer, ...], bool]]) -> Examined:
-    """All answers about one text, by window. `True` stands beside answers that are by window already."""
-    count = len(one.windows)
-    findings: list[list[Finding]] = [[] for _ in range(count)]
-    unknown: list[list[Unknown]] = [[] for _ in range(count)]
-    if count:
-        ends = [span.end for span in one.windows]
-        for given, by_window in answers:
-            for at, answer in enumerate(given):
-                if isinstance(answer, Unknown):
-                    for number in [at] if by_window else range(count):
-                        unknown[number].append(answer)
-                elif by_window:
-                    begin = one.windows[at].start
-                    findings[at].extend(_moved(finding, begin) for finding in answer)
-                else:
-                    for finding in answer:
-                        span = finding.span
-                        findings[bisect_left(ends, span.end) if span is not None else 0].append(finding)
-    if not any(findings) and not any(unknown):
-        return Examined.nothing(one.windows)
-    return Examined(one.windows, tuple(tuple(sorted(f, key=_order)) for f in findings), tuple(map(tuple, unknown)))
-
-
-def _moved(finding: Finding, begin: int) -> Finding:
-    span = finding.span
-    return finding if span is None or not begin else replace(finding, span=Span(span.start + begin, span.end + begin))
-
-
-def _order(finding: Finding) -> tuple[int, int, str, str, str]:
-    span = finding.span
-    place = (span.end, span.start) if span is not None else (-1, -1)
-    return (*place, finding.detector, finding.entity or "", finding.name)

@@ -5,7 +5,7 @@ One of the two places with a broad except: past it, a detector that failed is a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from moderation.detect.api import Local, Scan, Windowed
@@ -51,14 +51,31 @@ def scan_once(local: Local, text: str, start: int, final: bool, known: Known, be
     return scan(local, text, start, final, known)
 
 
-def whole(local: Local, plain: Normalised, known: Known = None) -> Answer:
-    """A local detector's findings in a whole text, with original offsets."""
+def whole(local: Local, views: Sequence[Normalised], known: Known = None) -> Answer:
+    """A local detector's findings in a whole text, in all that can be read in it, with original offsets."""
+    return _all(_whole(local, plain, known) for plain in views)
+
+
+def by_pieces(local: Local, views: Sequence[Normalised], beat: Callable[[], None], known: Known = None) -> Answer:
+    """The same, a piece at a time (detect/api.py tells why that is the same): a detector's time is for a piece of a text."""
+    return _all(_by_pieces(local, plain, beat, known) for plain in views)
+
+
+def _all(answers: Iterable[Answer]) -> Answer:
+    found: tuple[Finding, ...] = ()
+    for answer in answers:
+        if isinstance(answer, Unknown):
+            return answer
+        found += answer
+    return found
+
+
+def _whole(local: Local, plain: Normalised, known: Known) -> Answer:
     result = scan(local, plain.text, 0, True, known)
     return result if isinstance(result, Unknown) else _original(plain, result.findings, 0)
 
 
-def by_pieces(local: Local, plain: Normalised, beat: Callable[[], None], known: Known = None) -> Answer:
-    """The same, a piece at a time (detect/api.py tells why that is the same): a detector's time is for a piece of a text."""
+def _by_pieces(local: Local, plain: Normalised, beat: Callable[[], None], known: Known) -> Answer:
     text, behind, step = plain.text, local.behind, PIECE + local.reach
     found: list[Finding] = []
     hold = 0

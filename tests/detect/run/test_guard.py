@@ -39,18 +39,18 @@ def test_pieces_give_what_the_whole_gives(text: str) -> None:
     beats: list[None] = []
     plain = normalise(text)
     for detector in shipped():
-        assert by_pieces(detector, plain, lambda: beats.append(None)) == whole(detector, plain)
+        assert by_pieces(detector, (plain,), lambda: beats.append(None)) == whole(detector, (plain,))
     assert len(beats) >= len(shipped()) * (len(plain.text) // (PIECE + max(one.reach for one in shipped())))
 
 
 def test_a_piece_knows_what_stands_before_it() -> None:
     lone = Patterns("lone", [Pattern("lone", None, "1", not_before="x")], ["c"])
     plain = normalise("x1" * PIECE + " 1")
-    assert by_pieces(lone, plain, lambda: None) == whole(lone, plain)
+    assert by_pieces(lone, (plain,), lambda: None) == whole(lone, (plain,))
 
 
 @pytest.mark.parametrize("answer", [lambda text, start, final: Scan((), start), lambda text, start, final: None])
 def test_a_detector_that_does_not_come_on_is_no_endless_loop(answer: object) -> None:
     fake = Fake(answer)  # type: ignore[arg-type]
-    assert by_pieces(fake, normalise("a" * 50_000), lambda: None) == Unknown("fake", Cause.INVALID)
+    assert by_pieces(fake, (normalise("a" * 50_000),), lambda: None) == Unknown("fake", Cause.INVALID)
     assert len(fake.seen) <= 2

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from moderation.detect.api import Detector, Scan
 from moderation.detect.catalogue import CATALOGUE
 from moderation.detect.patterns import Patterns
-from moderation.detect.run import INLINE_LENGTH, Examined, Runner
+from moderation.detect.run import INLINE_LENGTH, Runner
 from moderation.detect.run.cache import Cache
+from moderation.detect.run.examined import Examined
 from moderation.detect.run.workers import Workers
 from moderation.normalise import normalise
 from moderation.sentence import windows
