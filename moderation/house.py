@@ -22,6 +22,7 @@ from moderation.config import Config
 from moderation.desk import Desk
 from moderation.errors import LogError, UsageError
 from moderation.events import Say
+from moderation.flow.admission import BEAT, Admission
 from moderation.flow.chat import Chat
 from moderation.flow.ledger import Ledger
 from moderation.flow.loading import FileLoader
@@ -32,7 +33,7 @@ from moderation.routes import Route
 from moderation.server import Sidecar, bind, listen
 from moderation.tracing import NoTracing, Tracing
 from moderation.ulid import ulid
-from moderation.upstream import Timeouts, Upstream
+from moderation.upstream import Reach, Timeouts, Upstream
 
 PAGES = Path(__file__).parent / "pages"
 WATCH = 0.5
@@ -48,9 +49,12 @@ class Upstreams:
 
     def __init__(self, config: Config) -> None:
         times = Timeouts(config.connect_timeout, config.first_byte_timeout, config.idle_timeout, config.total_timeout)
+        reach = Reach(
+            config.upstream_ca, config.upstream_client_cert, config.upstream_client_key, config.upstream_proxy,
+            config.upstream_proxy_auth, config.upstream_connections,
+        )
         self._of = {
-            route.upstream: Upstream(route.upstream, times, buffer=config.stream_buffer, ca_file=config.upstream_ca)
-            for route in config.routes
+            route.upstream: Upstream(route.upstream, times, buffer=config.stream_buffer, reach=reach) for route in config.routes
         }
 
     def __call__(self, route: Route) -> Upstream:
@@ -122,8 +126,14 @@ class House:
         chat = Chat(config, ledger, metrics, upstreams, lambda: clock.wall() // 1_000_000, time.monotonic)
         desk = Desk(config, policies, ledger, metrics, lambda: log.latched, lambda: sidecar.draining, PAGES)
         tracing = tracing or NoTracing()
+        admission = Admission(
+            config.max_streams, config.max_memory, config.max_wait, clock=time.monotonic,
+            refused=lambda reason: metrics.add("admission_refused", reason),
+            waited=lambda seconds: metrics.observe("queueing_seconds", seconds),
+        )
         name = partial(new_id, clock)
-        sidecar = Sidecar(config, chat, desk, metrics, upstreams, name, say, tracing, config.log_level == "debug")
+        verbose = config.log_level == "debug"
+        sidecar = Sidecar(config, chat, desk, metrics, upstreams, name, say, admission, tracing, verbose)
         house = cls(config, log, metrics, policies, loader, upstreams, sidecar, say, tracing)
         metrics.know("version", (__version__,))
         metrics.only("build_info", ((__version__,),))
@@ -140,6 +150,7 @@ class House:
         put("policy_rejected", len(self.policies.faults))
         put("log_failed", self.log.latched is not None)
         put("log_queue", self.log.waiting)
+        put("held_bytes", self.sidecar.admission.held)
         put("log_unsigned_leaves", self.log.unsigned)
         with contextlib.suppress(OSError):  # the folder is gone; the log says so itself
             put("log_checkpoint_timestamp_seconds", (self.log.folder / "checkpoint").stat().st_mtime)
@@ -156,6 +167,13 @@ class House:
         self._background(asyncio.create_task(self.policies.watch(WATCH)))
         pulse = Pulse(lambda: self.log.latched, self.say, lambda late: self.metrics.observe("loop_lag_seconds", late))
         self._background(asyncio.create_task(pulse.beat(WATCH)))
+        self._background(asyncio.create_task(self._beat()))
+
+    async def _beat(self) -> None:
+        """Let admission see, for ever, how long the event loop takes to come round."""
+        while True:
+            self.sidecar.admission.beat()
+            await asyncio.sleep(BEAT)
 
     def _background(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
