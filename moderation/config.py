@@ -50,6 +50,11 @@ class Config:
     region: str
     upstream_key_env: str | None
     upstream_ca: str | None
+    upstream_client_cert: str | None
+    upstream_client_key: str | None
+    upstream_proxy: str | None
+    upstream_proxy_auth: str | None = field(repr=False)
+    upstream_connections: int
     durability: str
     block_as: str
     block_code: str
@@ -57,6 +62,8 @@ class Config:
     max_body: int
     max_answer: int
     max_streams: int
+    max_memory: int
+    max_wait: float
     stream_buffer: int
     cache: int
     allowed_hosts: tuple[str, ...]
@@ -131,6 +138,7 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str], read_file:
     values = {setting.name: reading.setting(setting, flags) for setting in SETTINGS}
     values["passthrough"] = tuple(_below_base(name) for name in cast(Sequence[str], values["passthrough"] or ()))
     reading.authorities(cast(str | None, values["upstream_ca"]), read_file)
+    reading.client_certificate(cast(str | None, values["upstream_client_cert"]), cast(str | None, values["upstream_client_key"]))
     routing = Routing(document, told, environ)
     clients = tuple(routing.clients())
     routes = tuple(routing.routes(values, clients))
@@ -227,7 +235,7 @@ class _Reading:
                 self.passthrough(cast(tuple[str, ...], fit), where)
             return fit
         except Unfit as unfit:
-            got = "" if setting.secret else f", got {shown(value)}"
+            got = "" if setting.secret or "@" in str(value) else f", got {shown(value)}"  # a URL may hold a password
             self.told.add(where, f"{setting.name}: expected {unfit}{got}.{_service_link(setting, value)}")
             self.told.doubt.add(setting.name)
             return None
@@ -250,6 +258,27 @@ class _Reading:
             self.told.add(self.came["upstream_ca"], f"upstream_ca: expected a PEM file of certificates; {file} holds none.")
         except OSError as error:
             self.told.add(self.came["upstream_ca"], f"upstream_ca: {file} cannot be read: {error.strerror}.")
+
+
+    def client_certificate(self, cert: str | None, key: str | None) -> None:
+        """That the two can be read and belong together."""
+        if cert is None:
+            if key is not None:
+                self.told.add(self.came["upstream_client_key"], "upstream_client_key: needs upstream_client_cert beside it.")
+            return
+        where = self.came["upstream_client_cert"]
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(cert, key, password=lambda: "")
+        except ssl.SSLError as error:
+            if error.reason == "KEY_VALUES_MISMATCH":
+                self.told.add(where, "upstream_client_cert: the certificate and the private key do not belong together.")
+            else:
+                self.told.add(where, "upstream_client_cert: expected PEM files of a certificate and of its private key without a "
+                                     f"password; {cert}{f' and {key}' if key else ''} do not hold them.")
+        except OSError as error:
+            # The library does not say which of the two it is.
+            both = cert if key is None else f"{cert} or {key}"
+            self.told.add(where, f"upstream_client_cert: {both} cannot be read: {error.strerror}.")
 
 
 def _service_link(setting: Setting, value: object) -> str:

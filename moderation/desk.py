@@ -21,7 +21,8 @@ from moderation.config import Config
 from moderation.crew import Crew
 from moderation.errors import CODES, LogError, Refused
 from moderation.flow.account import Account
-from moderation.flow.http import read_body
+from moderation.flow.admission import Admitted
+from moderation.flow.http import advice, read_body
 from moderation.flow.ledger import Entry, Ledger
 from moderation.flow.policies import Policies
 from moderation.flow.reading import Active, Verdict, newest_user_text, read, scoped
@@ -59,7 +60,10 @@ class Asker:
     request_id: str
     admin: bool
     """May set tenant, route and region: by the admin token, or on loopback without client keys."""
+    admitted: Admitted
     account: Account = field(default_factory=Account)
+    trace: str | None = None
+    """The W3C trace id that the request names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +166,8 @@ class Desk:
 
     async def _moderate(self, request: Request) -> Response:
         asker: Asker = request.scope["asker"]
-        raw = await read_body(request.receive, request.scope["headers"], self.config.max_body)
+        raw = await read_body(request.receive, request.scope["headers"], self.config.max_body, asker.admitted.read)
+        await asker.admitted.slot()
         question = read_moderate(parse(raw))
         context = question.context
         if {"tenant", "route", "region"} & context.keys() and not asker.admin:
@@ -179,7 +184,8 @@ class Desk:
 
     async def _moderations(self, request: Request) -> Response:
         asker: Asker = request.scope["asker"]
-        raw = await read_body(request.receive, request.scope["headers"], self.config.max_body)
+        raw = await read_body(request.receive, request.scope["headers"], self.config.max_body, asker.admitted.read)
+        await asker.admitted.slot()
         value = parse(raw)
         results = []
         verdicts: list[Verdict] = []
@@ -240,7 +246,8 @@ class Desk:
     ) -> Entry:
         listed = record.Names(self.ledger.key, active.models, active.tools)
         strict = asker.route.durability == "strict"
-        entry = self.ledger.entry(asker.request_id, place, active.policy.ref, strict=strict, listed=listed, simulated=simulated)
+        entry = self.ledger.entry(asker.request_id, place, active.policy.ref, strict=strict, listed=listed, simulated=simulated,
+                                  trace=asker.trace)
         client = asker.client.name if asker.client else None
         entry.open(endpoint=endpoint, client=client, user=None, model=conversation.model, stream=False)
         return entry
@@ -275,11 +282,7 @@ def has_token(config: Config, authorization: str | None) -> bool:
 def refusal(error: Refused, request_id: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """An error of ours as status, headers and body."""
     known = CODES[error.code]
-    headers = [(b"content-type", b"application/json"), (b"x-request-id", request_id.encode())]
-    if not known.retry:
-        headers.append((b"x-should-retry", b"false"))
-    if known.status == 503:
-        headers.append((b"retry-after", b"1"))
+    headers = [(b"content-type", b"application/json"), (b"x-request-id", request_id.encode()), *advice(known)]
     return known.status, headers, error_body(error.code, error.message, request_id)
 
 

@@ -45,6 +45,8 @@ class Code:
     """Whether trying again can help; False sends x-should-retry: false."""
     meaning: str
     todo: str
+    after: int | None = None
+    """Seconds after which to try again, sent as Retry-After (RFC 9110, 10.2.3)."""
 
 
 _CLIENT = "invalid_request_error"
@@ -111,8 +113,15 @@ CODES: dict[str, Code] = {
         503, _SERVER, True,
         "The decision cannot be written durably, so nothing goes on.",
         "Operators: check the log's disk; see /readyz.",
+        after=1,
     ),
-    "not_ready": Code(503, _SERVER, True, "The sidecar is starting or draining.", "Try again."),
+    "not_ready": Code(503, _SERVER, True, "The sidecar is starting or draining.", "Try again.", after=1),
+    "overloaded": Code(
+        503, _SERVER, True,
+        "The sidecar has more to do than it can; this request was refused before it was read.",
+        "Try again after Retry-After; operators: see max_streams, max_memory, max_wait and moderation_admission_refused_total.",
+        after=1,
+    ),
     "upstream_unreachable": Code(
         502, _SERVER, True, "The upstream cannot be reached.", "Operators: check --upstream and the network."
     ),

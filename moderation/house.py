@@ -24,6 +24,7 @@ from moderation.crew import Alone, Crew
 from moderation.desk import Desk
 from moderation.errors import LogError, UsageError
 from moderation.events import Say
+from moderation.flow.admission import BEAT, Admission
 from moderation.flow.chat import Chat
 from moderation.flow.ledger import Ledger
 from moderation.flow.loading import FileLoader
@@ -35,7 +36,7 @@ from moderation.routes import Route
 from moderation.server import Ending, Sidecar, listen
 from moderation.tracing import NoTracing, Tracing
 from moderation.ulid import ulid
-from moderation.upstream import Timeouts, Upstream
+from moderation.upstream import Reach, Timeouts, Upstream
 
 PAGES = Path(__file__).parent / "pages"
 WATCH = 0.5
@@ -51,9 +52,12 @@ class Upstreams:
 
     def __init__(self, config: Config) -> None:
         times = Timeouts(config.connect_timeout, config.first_byte_timeout, config.idle_timeout, config.total_timeout)
+        reach = Reach(
+            config.upstream_ca, config.upstream_client_cert, config.upstream_client_key, config.upstream_proxy,
+            config.upstream_proxy_auth, config.upstream_connections,
+        )
         self._of = {
-            route.upstream: Upstream(route.upstream, times, buffer=config.stream_buffer, ca_file=config.upstream_ca)
-            for route in config.routes
+            route.upstream: Upstream(route.upstream, times, buffer=config.stream_buffer, reach=reach) for route in config.routes
         }
 
     def __call__(self, route: Route) -> Upstream:
@@ -128,8 +132,14 @@ class House:
         chat = Chat(config, ledger, metrics, upstreams, lambda: clock.wall() // 1_000_000, time.monotonic)
         desk = Desk(config, policies, ledger, metrics, lambda: log.latched, lambda: sidecar.draining, PAGES, crew)
         tracing = tracing or NoTracing()
+        admission = Admission(
+            config.max_streams, config.max_memory, config.max_wait, clock=time.monotonic,
+            refused=lambda reason: metrics.add("admission_refused", reason),
+            waited=lambda seconds: metrics.observe("queueing_seconds", seconds),
+        )
         name = partial(new_id, clock)
-        sidecar = Sidecar(config, chat, desk, metrics, upstreams, name, say, tracing, config.log_level == "debug")
+        verbose = config.log_level == "debug"
+        sidecar = Sidecar(config, chat, desk, metrics, upstreams, name, say, admission, tracing, verbose)
         house = cls(config, log, metrics, policies, loader, upstreams, sidecar, crew, say, tracing)
         metrics.know("version", (__version__,))
         metrics.only("build_info", ((__version__,),))
@@ -148,6 +158,7 @@ class House:
         put("log_failed", self.log.latched is not None)
         put("log_queue", self.log.waiting)
         unsigned = self.log.unsigned
+        put("held_bytes", self.sidecar.admission.held)
         put("log_unsigned_leaves", unsigned)
         with contextlib.suppress(OSError):  # the folder is gone; the log says so itself
             signed_at = (self.log.folder / "checkpoint").stat().st_mtime
@@ -167,6 +178,13 @@ class House:
         self._background(asyncio.create_task(self.policies.watch(WATCH, changed)))
         pulse = Pulse(lambda: self.log.latched, self.say, lambda late: self.metrics.observe("loop_lag_seconds", late))
         self._background(asyncio.create_task(pulse.beat(WATCH)))
+        self._background(asyncio.create_task(self._beat()))
+
+    async def _beat(self) -> None:
+        """Let admission see, for ever, how long the event loop takes to come round."""
+        while True:
+            self.sidecar.admission.beat()
+            await asyncio.sleep(BEAT)
 
     async def serve(self, sockets: list[socket.socket], ready: Callable[[], None], ending: Ending | None = None) -> None:
         """Answer requests until told to stop."""

@@ -24,6 +24,8 @@ __all__ = ["VERSION", "Normalised", "any_in", "begun", "hidden", "image", "norma
 VERSION = f"3/{unicodedata.unidata_version}"
 """Part of every detector's version: findings depend on it."""
 
+_STEP = 65_536
+"""Code points that are searched in one go: for so long, other threads wait for the interpreter."""
 _FEW = 32
 """So many kinds of odd code points are replaced one kind after the other."""
 
@@ -188,7 +190,7 @@ def normalise(text: str) -> Normalised:
         raw = text.encode()
         if len(raw.translate(None, _CONTROLS)) == len(raw):
             return Normalised(text, None)
-    odd = _ODD.findall(text)
+    odd = [run for at in range(0, len(text), _STEP) for run in _ODD.findall(text, at, at + _STEP)]
     if not odd:
         return Normalised(text, None)
     kinds = set("".join(odd))

@@ -10,7 +10,7 @@ import contextlib
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -23,14 +23,31 @@ from moderation.desk import ADMIN, PUBLIC, Asker, Desk, has_token, may_see, refu
 from moderation.errors import LogError, Refused, UpstreamError
 from moderation.events import Say
 from moderation.flow.account import Account
+from moderation.flow.admission import Admission, Admitted
 from moderation.flow.chat import Chat
-from moderation.flow.http import ClientGone, Receive, Scope, Send, header, read_body, respond, until_gone
+from moderation.flow.http import (
+    ClientGone,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    announced,
+    header,
+    read_body,
+    respond,
+    trace_id,
+    turn_away,
+    until_gone,
+)
 from moderation.metrics import Metrics
 from moderation.oplog import place_of
 from moderation.routes import Client, Route
 from moderation.tracing import OFF, NoTracing, Step, Tracing
 from moderation.upstream import Upstream, forwardable
 
+ACCEPTS = 32
+"""Connections that are taken in at once. libuv accepts one each time round the loop; when it is busy, all others would wait in
+the kernel, where nobody sees how long. So it is given each listening socket as often as this."""
 PROBES = frozenset({"/healthz", "/readyz", "/metrics", "/docs"})
 JUDGING = frozenset({"/moderate", "/v1/moderations"})
 _QUIET = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
@@ -54,12 +71,16 @@ class Sidecar:
     upstream: Callable[[Route], Upstream]
     new_id: Callable[[], str]
     say: Say
+    admission: Admission
     tracing: Tracing = field(default_factory=NoTracing)
     verbose: bool = False
     """Whether requests for health, metrics and documents are told, too."""
     draining: bool = False
-    in_flight: int = 0
     _desk_app: Callable[[Scope, Receive, Send], object] | None = field(default=None)
+
+    @property
+    def in_flight(self) -> int:
+        return self.admission.in_flight
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -82,7 +103,13 @@ class Sidecar:
         except ClientGone:
             account.outcome = "cancelled"
         except Refused as error:
-            await self._refuse(error, request_id, tell, account)
+            if account.status:
+                # The answer is cut, so that no client takes it for a whole one.
+                account.outcome, account.code = "failed", error.code
+                raise ConnectionError("the upstream broke off") from None
+            unread = error.code == "overloaded"
+            answer = partial(turn_away, receive, scope["headers"], self.config.max_body) if unread else respond
+            await self._refuse(error, request_id, tell, account, answer)
         except LogError as error:
             await self._refuse(Refused("audit_unavailable", "the decision cannot be recorded"), request_id, tell, account)
             self.say("log_refused", request_id, why=str(error))
@@ -97,13 +124,16 @@ class Sidecar:
         finally:
             self._ended(account, request_id, time.perf_counter() - begun)
 
-    async def _refuse(self, error: Refused, request_id: str, send: Send, account: Account) -> None:
+    async def _refuse(
+        self, error: Refused, request_id: str, send: Send, account: Account,
+        answer: Callable[[Send, int, Headers, bytes], Awaitable[None]] = respond,
+    ) -> None:
         self.metrics.add("refused", error.code)
         failed = isinstance(error, UpstreamError) or error.code in ("audit_unavailable", "internal_error")
         account.outcome, account.code = "failed" if failed else "refused", error.code
         if not account.status:
             status, headers, body = refusal(error, request_id)
-            await respond(send, status, headers, body)
+            await answer(send, status, headers, body)
 
     def _ended(self, account: Account, request_id: str, seconds: float) -> None:
         """Count the request and tell the operator of it."""
@@ -143,13 +173,13 @@ class Sidecar:
             raise Refused("invalid_api_key", "the admin token is no client key: what is moderated for an app needs the app's")
         if self.draining:
             raise Refused("not_ready", "the sidecar is draining")
-        if self.in_flight >= self.config.max_streams:
-            raise Refused("not_ready", "too many requests are in flight; try again soon")
-        self.in_flight += 1
+        length = announced(scope["headers"])
+        too_long = length is not None and length > self.config.max_body  # is told as such, by those who read it
+        admitted = self.admission.enter(0 if too_long else length)
         try:
-            await self._serve(scope, receive, send, request_id, route, rest, client, authorization, account)
+            await self._serve(scope, receive, send, request_id, route, rest, client, authorization, account, admitted)
         finally:
-            self.in_flight -= 1
+            admitted.leave()
 
     def _port(self, port: int) -> int:
         """The configured port: with port 0 a free one was taken in its place."""
@@ -157,12 +187,13 @@ class Sidecar:
 
     async def _serve(
         self, scope: Scope, receive: Receive, send: Send, request_id: str, route: Route, rest: str, client: Client | None,
-        authorization: str | None, account: Account,
+        authorization: str | None, account: Account, admitted: Admitted,
     ) -> None:
         if rest in PUBLIC:
             account.endpoint = rest if rest in JUDGING else None
             admin = has_token(self.config, authorization) or (self.config.loopback and not self.config.clients)
-            inner = {**scope, "path": rest, "raw_path": rest.encode(), "asker": Asker(route, client, request_id, admin, account)}
+            asker = Asker(route, client, request_id, admin, admitted, account, trace_id(scope["headers"]))
+            inner = {**scope, "path": rest, "raw_path": rest.encode(), "asker": asker}
             await self._to_desk(inner, receive, send)
             return
         below = route.forward(rest)
@@ -177,18 +208,25 @@ class Sidecar:
             account.endpoint = MODERATED
             await self.chat.handle(
                 scope, receive, send, request_id=request_id, route=route, client=client, path=written, active=active,
-                account=account,
+                account=account, admitted=admitted,
             )
             return
         if not self.config.passes(below) and _carries(tail, scope["method"], scope["headers"]):
             raise Refused("unmoderated_path", f"{_shown(tail)} carries content that this version does not moderate; "
                                               "the setting `passthrough` lets a path through by name")
         account.endpoint, account.upstream = "passed", route.upstream
-        body = await read_body(receive, [], self.config.max_body)
+        body = await read_body(receive, [], self.config.max_body, admitted.read)
         account.received = len(body)
-        await until_gone(receive, self._pass(scope, body, send, request_id, route, _written(scope, below), account))
-        account.outcome = "passed"
-        self.metrics.add("requests", route.name, "passed")
+        account.outcome = "cancelled"
+        try:
+            await until_gone(receive, self._pass(scope, body, send, request_id, route, _written(scope, below), account))
+            account.outcome = "passed"
+        except UpstreamError as error:
+            account.outcome = "failed"
+            self.metrics.add("upstream_errors", error.code)
+            raise
+        finally:
+            self.metrics.add("requests", route.name, account.outcome)
 
     async def _pass(
         self, scope: Scope, body: bytes, send: Send, request_id: str, route: Route, path: str, account: Account
@@ -215,9 +253,6 @@ class Sidecar:
             async for chunk in answer.chunks():
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-        except UpstreamError as error:
-            account.outcome, account.code = "failed", error.code
-            raise ConnectionError("the upstream broke off") from None
         finally:
             answer.close()
 
@@ -329,7 +364,8 @@ async def listen(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     loop.add_signal_handler(signal.SIGHUP, reload)
-    serving = asyncio.create_task(server.serve(sockets=sockets))
+    doors = [*sockets, *(one.dup() for one in sockets for _ in range(ACCEPTS - 1))]
+    serving = asyncio.create_task(server.serve(sockets=doors))
     try:
         while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has a flag, no event
             await asyncio.sleep(0.005)

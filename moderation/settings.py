@@ -92,6 +92,16 @@ def plain_path(path: str) -> bool:
 _MURKY = re.compile(r"(?i)//|\\|%5c|%2f|%00|[\x00-\x20\x7f#?]|/(?:\.|%2e){1,2}(?=/|$)")
 
 
+def _proxy(value: object) -> str:
+    try:
+        fit = _url(value)
+    except Unfit:
+        raise Unfit(PROXY.words) from None
+    if urlsplit(fit).path or not fit.startswith("http://"):
+        raise Unfit(PROXY.words)
+    return fit
+
+
 def choice(*words: str) -> Kind:
     said = "one of " + ", ".join(words)
 
@@ -121,6 +131,8 @@ def _hosts(value: object) -> tuple[str, ...]:
 
 
 URL = Kind("a URL like https://host or https://host/compatible-mode/v1, without user, query or fragment", _url)
+PROXY = Kind("a proxy like http://proxy:3128, without a path; its user goes into MODERATION_UPSTREAM_PROXY_AUTH", _proxy)
+PROXY_AUTH = text(r"[^:\x00-\x1f\x7f]+:[^\x00-\x1f\x7f]*", "USER:PASSWORD")
 SECONDS = Kind("a time like 30, 500ms, 30s, 5m, at most 7 days", _seconds)
 SIZE = Kind("a size in bytes like 65536, 64KiB, 20MiB", _size)
 PORT = count(0, 65_535)
@@ -187,6 +199,14 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("upstream_key_env", ENV_NAME, None,
             "The variable that holds the upstream's API key; with neither it nor `clients`, the caller's Authorization goes on."),
     Setting("upstream_ca", PATH, None, "A PEM file of authorities to trust for the upstream, instead of the system's."),
+    Setting("upstream_client_cert", PATH, None, "A PEM file of the certificate, and its chain, that the upstream may ask for."),
+    Setting("upstream_client_key", PATH, None, "Its private key, PEM without a password; in the same file where not given."),
+    Setting("upstream_proxy", PROXY, None, "An HTTP proxy to go through; an https upstream is reached by CONNECT."),
+    Setting("upstream_proxy_auth", PROXY_AUTH, None, "What the proxy wants to know, as USER:PASSWORD.",
+            flag=False, file=False, secret=True),
+    Setting("upstream_connections", count(0, 100_000), 0,
+            "The most connections to one upstream, of each worker; a request waits for a free one as long as for a new one "
+            "(`connect_timeout`). 0 is one for each request in flight."),
     Setting("durability", choice("strict", "fast"), "strict",
             "`strict` forwards and releases what is on disk in the log; `fast` lets the disk follow within 50 ms."),
     Setting("block_as", choice("error", "completion"), "error",
@@ -197,6 +217,11 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("max_answer", SIZE, 64 * MIB, "The largest answer that is not streamed."),
     Setting("max_streams", count(1, 100_000), 1000,
             "The most requests in flight, in each worker; one more is refused with 503."),
+    Setting("max_memory", SIZE, 128 * MIB,
+            "The most bytes of bodies held at once, over all requests in flight of a worker; one that would need more is refused "
+            "with 503."),
+    Setting("max_wait", SECONDS, 1.0,
+            "How long requests may wait for the processor before new ones are refused with 503; 0 refuses none for that."),
     Setting("stream_buffer", SIZE, 256 * KIB, "How much of one answer is read ahead of a slow client."),
     Setting("cache", SIZE, 32 * MIB, "Memory for judged segments, in each worker."),
     Setting("allowed_hosts", HOSTS, (),

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+from base64 import b64encode
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -47,6 +49,32 @@ class Timeouts:
     first_byte: float = 600.0
     idle: float = 120.0
     total: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How an upstream is reached, beyond its URL."""
+
+    ca_file: str | None = None
+    """A PEM file of authorities to trust instead of the system's."""
+    cert_file: str | None = None
+    """A PEM file of our own certificate, and of its key where `key_file` is None."""
+    key_file: str | None = None
+    proxy: str | None = None
+    """The URL of an HTTP proxy."""
+    proxy_auth: str | None = field(default=None, repr=False)
+    """USER:PASSWORD"""
+    connections: int = 0
+    """The most at a time; 0 is as many as there are calls."""
+
+    def trust(self) -> ssl.SSLContext | bool:
+        """Raises OSError, of which ssl.SSLError is one."""
+        if self.ca_file is None and self.cert_file is None:
+            return True
+        context = ssl.create_default_context(cafile=self.ca_file)
+        if self.cert_file is not None:
+            context.load_cert_chain(self.cert_file, self.key_file, password=lambda: "")
+        return context
 
 
 class _Body(aiohttp.BytesPayload):
@@ -125,12 +153,19 @@ class Answer:
 class Upstream:
     """One base URL and its connections. Made anywhere, used in one event loop."""
 
-    def __init__(self, base: str, timeouts: Timeouts | None = None, *, buffer: int = 256 << 10,
-                 ca_file: str | None = None) -> None:
+    def __init__(self, base: str, timeouts: Timeouts | None = None, *, buffer: int = 256 << 10, reach: Reach = Reach(),
+                 resolver: AbstractResolver | None = None) -> None:
+        """`resolver` finds addresses of names; the system's where not given."""
         self._base = base.rstrip("/")
         self._timeouts = timeouts or Timeouts()
         self._buffer = buffer
-        self._trust: ssl.SSLContext | bool = ssl.create_default_context(cafile=ca_file) if ca_file else True
+        self._reach = reach
+        self._trust = reach.trust()
+        self._resolver = resolver
+        self._login: dict[str, str] = {}
+        """What the proxy alone is told (RFC 7617)."""
+        if reach.proxy is not None and reach.proxy_auth is not None:
+            self._login["Proxy-Authorization"] = "Basic " + b64encode(reach.proxy_auth.encode()).decode()
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, method: str, path_and_query: str, headers: Sequence[tuple[bytes, bytes]],
@@ -144,16 +179,30 @@ class Upstream:
         spelling: dict[str, str] = {}  # aiohttp drops the first of two headers whose names differ in case
         fields = CIMultiDict((spelling.setdefault((shown := _field(name)).lower(), shown), _field(value))
                              for name, value in forwardable(headers))
+        if self._login and url.scheme == "http":  # it goes to the proxy itself; else in CONNECT
+            fields.update(self._login)
         try:
             response = await session.request(method, url, headers=fields, data=_Body(body) if body is not None else None,
-                                             skip_auto_headers=_AUTOMATIC, allow_redirects=False)
+                                             skip_auto_headers=_AUTOMATIC, allow_redirects=False, proxy=self._reach.proxy,
+                                             proxy_headers=self._login or None)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            if isinstance(error, aiohttp.ConnectionTimeoutError) and self._full(session):
+                raise UpstreamError("upstream_timeout", "no connection to the upstream was free in time; see "
+                                                        "upstream_connections") from error
             raise _failure(error, begun=False) from error
+        if response.status == 407 and self._reach.proxy is not None:  # for us to answer, not for the client
+            response.close()
+            raise UpstreamError("upstream_unreachable", "the proxy refused: it answered 407; see upstream_proxy")
         if response.connection is not None and (protocol := response.connection.protocol) is not None:
             protocol.read_timeout = self._timeouts.idle or None
             if not response.content.total_bytes:  # else it starts anew with the next bytes, or as the reader goes on
                 protocol.start_timeout()
         return Answer(response)
+
+    def _full(self, session: aiohttp.ClientSession) -> bool:
+        """Whether every connection that there may be is in use."""
+        connector = session.connector
+        return connector is not None and 0 < connector.limit <= len(connector._acquired)
 
     async def close(self) -> None:
         """End all calls and connections. A later send opens new ones."""
@@ -164,9 +213,11 @@ class Upstream:
     def _open(self) -> aiohttp.ClientSession:
         times = self._timeouts
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=self._trust, keepalive_timeout=_KEEP_ALIVE_SECONDS),
-            timeout=aiohttp.ClientTimeout(total=times.total or None, sock_connect=times.connect or None,
-                                          sock_read=times.first_byte or None, ceil_threshold=float("inf")),
+            connector=aiohttp.TCPConnector(limit=self._reach.connections, ssl=self._trust, resolver=self._resolver,
+                                           keepalive_timeout=_KEEP_ALIVE_SECONDS),
+            timeout=aiohttp.ClientTimeout(total=times.total or None, connect=times.connect or None,
+                                          sock_connect=times.connect or None, sock_read=times.first_byte or None,
+                                          ceil_threshold=float("inf")),
             cookie_jar=aiohttp.DummyCookieJar(),  # one jar would hand one user's cookies to the next
             auto_decompress=False, raise_for_status=False, trust_env=False, requote_redirect_url=False,
             read_bufsize=max(1, self._buffer // 2),  # aiohttp stops reading at twice this
@@ -199,6 +250,14 @@ def _failure(error: Exception, *, begun: bool) -> UpstreamError:
             return UpstreamError("upstream_timeout", f"the upstream {stage}")
         case aiohttp.ClientConnectorCertificateError():
             return UpstreamError("upstream_unreachable", "the upstream's certificate is not trusted; see upstream_ca")
+        case aiohttp.ClientConnectorDNSError():
+            return UpstreamError("upstream_unreachable", "the upstream's name has no address that can be found")
+        case aiohttp.ClientProxyConnectionError():
+            return UpstreamError("upstream_unreachable", f"the proxy cannot be reached: {_reason(error)}")
+        case aiohttp.ClientHttpProxyError():
+            return UpstreamError("upstream_unreachable", f"the proxy refused: it answered {error.status}; see upstream_proxy")
+        case aiohttp.ClientConnectorSSLError():
+            return UpstreamError("upstream_unreachable", "the upstream and we agree on no TLS connection")
         case aiohttp.ClientConnectorError():
             return UpstreamError("upstream_unreachable", f"the upstream cannot be reached: {_reason(error)}")
         case aiohttp.ClientResponseError() | ValueError():

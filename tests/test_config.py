@@ -24,6 +24,7 @@ from moderation.document import Document, Place, Where
 from moderation.errors import Refused
 from moderation.routes import Client, Match, Route
 from moderation.settings import SETTINGS, Setting, Unfit, plain_path
+from tests.authority import Authority
 
 BASE = "https://qwen.test/compatible-mode/v1"
 
@@ -100,8 +101,15 @@ def test_defaults_are_values_that_could_be_written() -> None:
 
 def test_secrets_are_not_shown() -> None:
     file = {"clients": [{"name": "a", "key_sha256": sha("k")}]}
-    environ = {"MODERATION_ADMIN_TOKEN": "a-token-of-seventeen", "QWEN": "sk-upstream"}
+    environ = {"MODERATION_ADMIN_TOKEN": "a-token-of-seventeen", "QWEN": "sk-upstream",
+               "MODERATION_UPSTREAM_PROXY_AUTH": "me:the-proxys-password"}
     shown = repr(read({"upstream": BASE, "upstream_key_env": "QWEN"}, environ, file))
+    assert "proxys" not in shown
+    assert faults(flags={"upstream": BASE}, environ={"MODERATION_UPSTREAM_PROXY_AUTH": "no-colon"}) == [
+        "MODERATION_UPSTREAM_PROXY_AUTH upstream_proxy_auth: expected USER:PASSWORD."]
+    [fault] = faults(flags={"upstream": BASE, "upstream_proxy": "http://me:hidden@proxy.test:3128"})
+    assert fault.startswith("--upstream-proxy upstream_proxy: expected a proxy like")
+    assert "hidden" not in fault
     assert "token-of" not in shown
     assert "sk-upstream" not in shown
     assert sha("k") not in shown
@@ -359,6 +367,45 @@ def test_authorities_are_looked_at(note: str, raw: bytes | None, problem: str | 
     assert str(caught.value).startswith(f"{where} upstream_ca: {problem}"), note
 
 
+def client_files(folder: Path) -> dict[str, str]:
+    """Files of many kinds, by name."""
+    (folder / "other").mkdir()
+    authority, other = Authority(folder), Authority(folder / "other")
+    cert, key = authority.sign("client")
+    _, strange = other.sign("stranger")
+    _, locked = authority.sign("locked", password=b"secret")
+    (folder / "both.pem").write_bytes(cert.read_bytes() + key.read_bytes())
+    (folder / "text").write_text("hello")
+    return {"cert": str(cert), "key": str(key), "strange": str(strange), "locked": str(locked),
+            "both": str(folder / "both.pem"), "text": str(folder / "text"), "gone": str(folder / "gone")}
+
+
+CLIENT_CERTIFICATES: list[tuple[str, str | None, str | None, str | None]] = [
+    ("two files", "cert", "key", None),
+    ("one file", "both", None, None),
+    ("a key alone", None, "key", "--upstream-client-key upstream_client_key: needs upstream_client_cert beside it."),
+    ("no key in the file", "cert", None, "do not hold them."),
+    ("no certificate", "text", "key", "expected PEM files of a certificate and of its private key without a password"),
+    ("another's key", "cert", "strange", "the certificate and the private key do not belong together."),
+    ("a key with a password", "cert", "locked", "without a password"),
+    ("a certificate that is not there", "gone", "key", "cannot be read: No such file or directory."),
+    ("a key that is not there", "cert", "gone", "cannot be read: No such file or directory."),
+]
+
+
+@pytest.mark.parametrize(("note", "cert", "key", "problem"), CLIENT_CERTIFICATES, ids=[row[0] for row in CLIENT_CERTIFICATES])
+def test_a_client_certificate_is_looked_at(tmp_path: Path, note: str, cert: str | None, key: str | None, problem: str | None) -> None:
+    files = client_files(tmp_path)
+    flags = {"upstream": BASE, "upstream_client_cert": files.get(cert or ""), "upstream_client_key": files.get(key or "")}
+    if problem is None:
+        config = read(flags)
+        assert (config.upstream_client_cert, config.upstream_client_key) == (files[cert or ""], files.get(key or ""))
+        return
+    [fault] = faults(flags=flags)
+    assert fault.startswith("--upstream-client-"), note
+    assert problem in fault, note
+
+
 # --- values
 
 GOOD = [
@@ -366,6 +413,10 @@ GOOD = [
     ("upstream", "http://127.0.0.1:9", "http://127.0.0.1:9", "an origin alone"),
     ("upstream", "http://[::1]:9/v1", "http://[::1]:9/v1", "IPv6"),
     ("port", "0", 0, "any free port"),
+    ("upstream_proxy", "http://proxy.test:3128/", "http://proxy.test:3128", "a proxy"),
+    ("upstream_connections", "0", 0, "no limit"),
+    ("max_memory", "1MiB", 1 << 20, "a size"),
+    ("max_wait", "0", 0.0, "for ever"),
     ("drain", "500ms", 0.5, "a unit"),
     ("drain", "2m", 120.0, "a unit"),
     ("drain", "1.5", 1.5, "seconds where there is no unit"),
@@ -385,6 +436,11 @@ def test_values_that_fit(name: str, text: str, value: object, note: str) -> None
 BAD = [
     ("upstream", "qwen.test/v1", "no scheme"),
     ("upstream", "ftp://qwen.test", "not HTTP"),
+    ("upstream_proxy", "https://proxy.test:3128", "not spoken to over TLS"),
+    ("upstream_proxy", "socks5://proxy.test:1080", "no HTTP proxy"),
+    ("upstream_proxy", "http://proxy.test:3128/path", "a path"),
+    ("upstream_proxy", "proxy.test:3128", "no scheme"),
+    ("upstream_connections", "-1", "fewer than none"),
     ("upstream", "https://user:pass@qwen.test", "a password in a URL ends up in logs"),
     ("upstream", "https://qwen.test/v1?x=1", "a query"),
     ("upstream", "https://qwen.test:99999", "no such port"),

@@ -721,11 +721,11 @@ def test_what_is_only_passed_on_has_our_request_id_alone(tmp_path: Path) -> None
 def test_too_many_at_once_are_refused(tmp_path: Path) -> None:
     async def go() -> None:
         async with Kitchen(tmp_path, json_script(answer()), max_streams="1") as kitchen:
-            kitchen.house.sidecar.in_flight = 1
+            kitchen.house.sidecar.admission.in_flight = 1
             reply = await kitchen.chat("hi")
-            assert (reply.status, reply.json["error"]["code"]) == (503, "not_ready")
-            assert reply.header("x-should-retry") is None
-            kitchen.house.sidecar.in_flight = 0
+            assert (reply.status, reply.json["error"]["code"]) == (503, "overloaded")
+            assert (reply.header("x-should-retry"), reply.header("retry-after")) == (None, "1")
+            kitchen.house.sidecar.admission.in_flight = 0
             assert (await kitchen.chat("hi")).status == 200
 
     run(go())

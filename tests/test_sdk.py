@@ -164,3 +164,27 @@ def test_models_and_moderations(tmp_path: Path) -> None:
             assert found.results[0].categories.harassment is False
 
     run(go())
+
+
+def test_an_overloaded_sidecar_is_asked_again_when_it_says_so(tmp_path: Path) -> None:
+    """The SDK waits for as long as Retry-After says, and no error reaches the app."""
+    async def go() -> None:
+        async with Kitchen(tmp_path, json_script(answer("Hello!")), max_streams="1") as kitchen:
+            door = kitchen.house.sidecar.admission
+            door.in_flight = 1
+            async with AsyncOpenAI(base_url=kitchen.base, api_key="sk-test", max_retries=1) as sdk:
+                call = asyncio.create_task(sdk.chat.completions.create(model="m", messages=HI))
+                async with asyncio.timeout(10):
+                    while b'refused_total{code="overloaded"} 1.0' not in kitchen.metrics.text():  # noqa: ASYNC110
+                        await asyncio.sleep(0.01)
+                door.in_flight = 0
+                assert (await call).choices[0].message.content == "Hello!"
+                door.in_flight = 1
+                with pytest.raises(openai.InternalServerError) as raised:
+                    await sdk.with_options(max_retries=0).chat.completions.create(model="m", messages=HI)
+                assert (raised.value.status_code, raised.value.code) == (503, "overloaded")
+                assert raised.value.response.headers["retry-after"] == "1"
+                door.in_flight = 0
+            assert len(kitchen.upstream.received) == 1
+
+    run(go())

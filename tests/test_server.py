@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from moderation.audit.verify import verify
-from tests.fakes import FakeUpstream, Pause, Script, Step, json_script, sse, stream_script
+from tests.fakes import FakeUpstream, Hold, Pause, Script, Step, json_script, sse, stream_script
 from tests.kitchen import POLICY, answer, chunk
 
 ROOT = Path(__file__).parent.parent
@@ -144,6 +144,60 @@ def test_sigterm_lets_a_stream_finish(tmp_path: Path) -> None:
 
     asyncio.run(go())
     assert verify(tmp_path / "data").exit_code == 0
+
+
+def turned_away(port: int) -> bool:
+    """Whether a new connection is refused; in the short while before that, its request is."""
+    try:
+        reply = read_all(ask(port, stream=False))
+    except ConnectionError:
+        return True
+    assert not reply or reply.startswith(b"HTTP/1.1 503 "), reply
+    return False
+
+
+def test_while_it_drains_nobody_comes_in_and_nobody_is_kept_waiting_at_the_door(tmp_path: Path) -> None:
+    more = asyncio.Event()
+    steps: list[Step] = [*sse(chunk({"content": "One. "}), done=False), Hold(more), *sse(chunk({}, "stop"))]
+
+    async def go() -> None:
+        loop = asyncio.get_running_loop()
+        async with FakeUpstream(stream_script(*steps)) as upstream:
+            def drive() -> tuple[bytes, int]:
+                with served(data=tmp_path / "data", upstream=upstream.base) as process:
+                    link = ask(process.port, stream=True)
+                    first = link.recv(65536)
+                    process.child.send_signal(signal.SIGTERM)
+                    end = time.monotonic() + 10
+                    while not turned_away(process.port):
+                        assert time.monotonic() < end, "it still listens"
+                        time.sleep(0.02)
+                    assert process.child.poll() is None
+                    loop.call_soon_threadsafe(more.set)
+                    return first + read_all(link), process.end()
+            body, code = await asyncio.to_thread(drive)
+            assert b"[DONE]" in body
+            assert code == 0
+            assert len(upstream.received) == 1
+
+    asyncio.run(go())
+
+
+def test_sighup_reads_the_policy_again_though_nothing_has_changed(tmp_path: Path) -> None:
+    """Seen by what is wrong with it being said once more."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(POLICY.read_text())
+    with served(data=tmp_path / "data", policy=policy) as process:
+        policy.write_text(POLICY.read_text().replace("then: redact", "then: redakt", 1))
+        process.wait_for("the policy stays at version")
+        for times in (2, 3):
+            process.child.send_signal(signal.SIGHUP)
+            end = time.monotonic() + 10
+            while sum("the policy stays at version" in line for line in process.said) < times:
+                assert time.monotonic() < end, process.said
+                time.sleep(0.02)
+        assert process.get("/readyz")[0] == 200
+        assert process.end() == 0
 
 
 def test_a_call_that_the_upstream_has_not_answered_by_the_end_of_the_drain_is_told(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from moderation.errors import CODES, UpstreamError
-from moderation.upstream import Headers, Timeouts, Upstream, forwardable
+from moderation.upstream import Headers, Reach, Timeouts, Upstream, forwardable
 from tests.fakes import FakeUpstream, Hold, Pause, Received, Script, free_port, json_script, sse, stream_script
 
 FRAMES = sse({"choices": [{"delta": {"content": "你好\u2028"}}]}, {"choices": [{"delta": {"content": "!"}}]})
@@ -236,7 +236,7 @@ def test_a_certificate_is_checked_and_can_be_trusted(tmp_path: Path) -> None:
             assert (await failure(doubting, answers=False))[0] == "upstream_unreachable"
             await doubting.close()
             assert not fake.received
-            trusting = Upstream(fake.base, ca_file=str(pem))
+            trusting = Upstream(fake.base, reach=Reach(str(pem)))
             answer = await trusting.send("POST", "/x", [], b"{}")
             assert await answer.read() == FRAMES[0]
             closed = monotonic()

@@ -28,7 +28,7 @@ from moderation.errors import LogError
 
 T = TypeVar("T")
 
-SCHEMA = 2
+SCHEMA = 3
 """Raised with every change of the tables; an index of another number is built anew."""
 _TABLES = """
 CREATE TABLE logs (log TEXT PRIMARY KEY, origin TEXT NOT NULL, size INTEGER NOT NULL, last BLOB NOT NULL);
@@ -36,10 +36,11 @@ CREATE TABLE leaves (log TEXT NOT NULL, idx INTEGER NOT NULL, req TEXT, first IN
                      PRIMARY KEY (log, idx)) WITHOUT ROWID;
 CREATE INDEX leaves_req ON leaves (req) WHERE req IS NOT NULL;
 CREATE TABLE decisions (log TEXT NOT NULL, idx INTEGER NOT NULL, ts INTEGER NOT NULL, req TEXT NOT NULL, phase TEXT NOT NULL,
-                        action TEXT NOT NULL, degraded INTEGER NOT NULL, tenant TEXT, route TEXT, model TEXT,
+                        action TEXT NOT NULL, degraded INTEGER NOT NULL, tenant TEXT, route TEXT, model TEXT, trace TEXT,
                         PRIMARY KEY (log, idx)) WITHOUT ROWID;
 CREATE INDEX decisions_ts ON decisions (ts);
 CREATE INDEX decisions_req ON decisions (req);
+CREATE INDEX decisions_trace ON decisions (trace) WHERE trace IS NOT NULL;
 CREATE TABLE fired (log TEXT NOT NULL, idx INTEGER NOT NULL, rule TEXT NOT NULL, PRIMARY KEY (log, idx, rule)) WITHOUT ROWID;
 CREATE INDEX fired_rule ON fired (rule);
 """
@@ -58,6 +59,7 @@ class Query:
     route: str | None = None
     model: str | None = None
     request: str | None = None
+    trace: str | None = None
     degraded: bool | None = None
     limit: int | None = None
     """At most so many, the newest ones; they still come oldest first."""
@@ -84,6 +86,8 @@ class Row:
     region: str
     policy: str
     simulated: bool
+    trace: str | None
+    """The trace that its request belongs to, as its caller says."""
     log: str
     index: int
 
@@ -265,8 +269,8 @@ class Index:
         if body["part"] == 0:
             scope = _members(body, "scope")
             row = (log, index, body["ts"], body["req"], body["phase"], body["act"], body["degraded"])
-            where = (scope.get("tenant"), scope.get("route"), scope.get("model"))
-            self._db.execute("INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, *where))
+            where = (scope.get("tenant"), scope.get("route"), scope.get("model"), body.get("trace"))
+            self._db.execute("INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, *where))
         else:
             part = body["part"]
             first -= part if isinstance(part, int) else 0  # parts stand side by side
@@ -281,20 +285,21 @@ class Index:
         conditions = {
             "ts >= ?": query.since, "ts < ?": query.until, "action = ?": query.action, "phase = ?": query.phase,
             "tenant = ?": query.tenant, "route = ?": query.route, "model = ?": query.model, "d.req = ?": query.request,
-            "degraded = ?": query.degraded,
+            "trace = ?": query.trace, "degraded = ?": query.degraded,
             "EXISTS (SELECT 1 FROM fired WHERE fired.log = d.log AND fired.idx = d.idx AND rule = ?)": query.rule,
         }
         used = {text: value for text, value in conditions.items() if value is not None}
         where = " AND ".join(used) or "1"
         limit = -1 if query.limit is None else query.limit
         found = self._db.execute(
-            "SELECT d.log, d.idx, first, at, ts, d.req, phase, action, degraded, tenant, route, model "
+            "SELECT d.log, d.idx, first, at, ts, d.req, phase, action, degraded, tenant, route, model, trace "
             "FROM decisions AS d LEFT JOIN leaves AS l ON l.log = d.log AND l.idx = d.idx "
             f"WHERE {where} ORDER BY ts DESC, d.log DESC, d.idx DESC LIMIT ?", (*used.values(), limit)).fetchall()
         rows: list[Row] = []
         for log, index, first, at, *told in reversed(found):
             row = self._row(log, index, first, at)
-            have = (row.ts, row.request_id, row.phase, row.action, int(row.degraded), row.tenant, row.route, row.model)
+            have = (row.ts, row.request_id, row.phase, row.action, int(row.degraded), row.tenant, row.route, row.model,
+                    row.trace)
             if [*map(str, told)] != [*map(str, have)] or not _fits(row, query):
                 raise PlaceError(f"{log}: leaf {index} is not what was asked for")
             rows.append(row)
@@ -311,10 +316,11 @@ class Index:
                 enforced.update(_rules(part, "rules"))
                 monitored.update(_rules(part, "would"))
             scope, policy = _members(leaf, "scope"), _members(leaf, "policy")
+            trace = None if leaf.get("trace") is None else str(leaf["trace"])
             return Row(f"{leaf['req']}.{leaf['n']}", int(str(leaf["ts"])), str(leaf["req"]), str(leaf["phase"]), str(leaf["act"]),
                        str(leaf["would_act"]), tuple(sorted(enforced | monitored)), tuple(sorted(monitored)),
                        bool(leaf["degraded"]), str(scope.get("model")), str(scope.get("route")), str(scope.get("tenant")),
-                       str(scope.get("region")), str(policy.get("hash")), bool(leaf["simulated"]), log, index)
+                       str(scope.get("region")), str(policy.get("hash")), bool(leaf["simulated"]), trace, log, index)
         except (KeyError, TypeError, ValueError):
             raise PlaceError(f"{log}: leaf {index} is no decision of a form that this version knows") from None
 
@@ -353,7 +359,7 @@ def _locked(fd: int, patience: float) -> bool:
 def _fits(row: Row, query: Query) -> bool:
     """Whether a row is one that the query asked for."""
     asked = ((query.action, row.action), (query.phase, row.phase), (query.tenant, row.tenant), (query.route, row.route),
-             (query.model, row.model), (query.request, row.request_id), (query.degraded, row.degraded))
+             (query.model, row.model), (query.request, row.request_id), (query.trace, row.trace), (query.degraded, row.degraded))
     return (all(want is None or want == have for want, have in asked)
             and (query.rule is None or query.rule in row.rules)
             and (query.since is None or row.ts >= query.since) and (query.until is None or row.ts < query.until))

@@ -31,6 +31,7 @@ _SMALL = 24
 _RUNS = 500
 """Runs of windows in one entry of `rules`, so that no entry comes near _PART."""
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
+_TRACE = re.compile(r"[0-9a-f]{32}")
 _INDEX = re.compile(r"[0-9]{1,5}")
 """At most five digits: a longer one may be a number that identifies a person, used as a key."""
 
@@ -235,10 +236,12 @@ def decision(
     decided: Decision, *, names: Names, engine: str, durability: str, commit: str | None, chars: int,
     detectors: Sequence[DetectorStatus] = (), edits: Sequence[Edit] = (), media: Sequence[Media] = (),
     micros: Mapping[str, int] | None = None, simulated: bool = False, out_commit: str | None = None, out_chars: int | None = None,
+    trace: str | None = None,
 ) -> tuple[Body, ...]:
     """`decision`: everything decide read and said, in one leaf or, where that is too long, in parts.
 
-    `commit` and `chars` are of the inspected text, `out_*` of the text after the action. Raises RecordTooLarge over 1 MiB.
+    `commit` and `chars` are of the inspected text, `out_*` of the text after the action; `trace` is a W3C trace
+    id. Raises RecordTooLarge over 1 MiB.
     """
     outcome, tables = decided.outcome, _Tables(names)
     wins, runs = tables.windows(decided.windows)
@@ -250,6 +253,10 @@ def decision(
         "degraded": outcome.degraded, "message": outcome.message, "dur": durability, "simulated": simulated,
         "content": {"alg": "c1", "commit": commit, "chars": chars}, "lat": dict(micros or {}),
     }
+    if trace is not None:
+        if not _TRACE.fullmatch(trace):
+            raise CanonError("trace: expected the 32 hex digits of a W3C trace id")
+        head["trace"] = trace
     if out_chars is not None:
         head["out"] = {"alg": "c1", "commit": out_commit, "chars": out_chars}
     if len(edits) > MOST_SPANS:

@@ -29,6 +29,7 @@ from moderation.text import Phase
 from moderation.verdict import Action
 
 _ID = re.compile(r"([0-7][0-9A-HJKMNP-TV-Z]{25})(?:\.([0-9]{1,9}))?")
+_TRACE = re.compile(r"[0-9a-f]{32}")
 _AGO = re.compile(r"([0-9]{1,9})([smhdw])")
 _MOST = 2**53 - 1
 """The largest number that a leaf can hold."""
@@ -107,11 +108,13 @@ def _query(args: argparse.Namespace) -> int:
         request = match[1]
     if args.limit is not None and not 0 <= args.limit <= _MOST:
         raise UsageError(f"expected a number from 0 to {_MOST}", "--limit")
+    if args.trace is not None and not _TRACE.fullmatch(args.trace):
+        raise UsageError(f"{args.trace!r} is no trace id; expected the 32 hex digits in the middle of traceparent", "--trace")
     query = Query(
         since=None if args.since is None else moment(args.since, "--since", now),
         until=None if args.until is None else moment(args.until, "--until", now),
         action=args.action, rule=args.rule, phase=args.phase, tenant=args.tenant, route=args.route, model=args.model,
-        request=request, degraded=True if args.degraded else None, limit=args.limit,
+        request=request, trace=args.trace, degraded=True if args.degraded else None, limit=args.limit,
     )
     with _searched(args) as index:
         rows = index.find(query)
@@ -221,6 +224,7 @@ def _decided(leaf: Mapping[str, Any]) -> list[str]:
         f"  scope      tenant {_clean(scope['tenant'])}, route {_clean(scope['route'])}, region {_clean(scope['region'])}, "
         f"model {_clean(scope['model'])}, language {_clean(scope['lang'])}",
         f"  policy     {_clean(policy['id'])} {_clean(policy['hash'])}, engine {_clean(policy['engine'])}",
+        *([f"  trace      {_clean(leaf['trace'])}"] if leaf.get("trace") else []),
         f"  content    {leaf['content']['chars']} characters, commitment {_clean(leaf['content']['commit'] or 'none kept')}",
     ]
     for rule in [*leaf["rules"], *leaf["would"]]:
@@ -282,6 +286,7 @@ VERBS = (
         Argument(("--route",), {"metavar": "NAME", "help": "route, by the configuration"}),
         Argument(("--model",), {"metavar": "NAME", "help": "model that the policy names, else `other`"}),
         Argument(("--request",), {"metavar": "ID", "help": "x-request-id"}),
+        Argument(("--trace",), {"metavar": "ID", "help": "the W3C trace id of the request's traceparent"}),
         Argument(("--degraded",), {"action": "store_true", "help": "only what was decided without an answer of some detector"}),
         Argument(("--limit",), {"metavar": "N", "type": int, "help": "the newest N; without it, every match"}),
         _DATA, _JSON,

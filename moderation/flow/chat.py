@@ -17,6 +17,7 @@ from moderation.config import Config
 from moderation.errors import CODES, LogError, Refused, UpstreamError
 from moderation.flow import saying
 from moderation.flow.account import Account
+from moderation.flow.admission import Admitted
 from moderation.flow.coding import Unpacked, upstream_decoder
 from moderation.flow.editing import edited
 from moderation.flow.hearing import has_choices, onward, upstream_id, value_of
@@ -27,10 +28,12 @@ from moderation.flow.http import (
     Receive,
     Scope,
     Send,
+    advice,
     disconnected,
     header,
     read_body,
     respond,
+    trace_id,
 )
 from moderation.flow.ledger import Entry, Ledger
 from moderation.flow.reading import Active, Verdict, newest_user_text, read, scoped
@@ -65,10 +68,10 @@ class Chat:
 
     async def handle(
         self, scope: Scope, receive: Receive, send: Send, *, request_id: str, route: Route, client: Client | None, path: str,
-        active: Active, account: Account,
+        active: Active, account: Account, admitted: Admitted,
     ) -> None:
         """Answer one request. `path` is below the upstream's base."""
-        call = _Call(self, scope, receive, send, request_id, route, client, path, active, account)
+        call = _Call(self, scope, receive, send, request_id, route, client, path, active, account, admitted)
         await call.run()
 
 
@@ -77,9 +80,9 @@ class _Call:
 
     def __init__(
         self, chat: Chat, scope: Scope, receive: Receive, send: Send, request_id: str, route: Route, client: Client | None,
-        path: str, active: Active, account: Account,
+        path: str, active: Active, account: Account, admitted: Admitted,
     ) -> None:
-        self._account = account
+        self._account, self._admitted = account, admitted
         self._chat, self._scope, self._receive, self._send = chat, scope, receive, send
         self._id, self._route, self._client, self._path, self._active = request_id, route, client, path, active
         self._entry: Entry | None = None
@@ -134,9 +137,10 @@ class _Call:
         headers: Headers = self._scope["headers"]
         account = self._account
         account.trace.open(Step.READ)
-        raw = await read_body(self._receive, headers, chat.config.max_body)
+        raw = await read_body(self._receive, headers, chat.config.max_body, self._admitted.read)
         self._read_at = chat.clock()
         account.received = len(raw)
+        await self._admitted.slot()
         request = body.parse(raw)
         conversation = openai.read_request(request)
         account.stream = conversation.stream
@@ -164,6 +168,7 @@ class _Call:
         place = scoped(place, active, conversation.model, language_of(newest_user_text(conversation)))
         verdict, entry = await self._decide(conversation, place, request, begun)
         self._entry = entry
+        self._admitted.judged()
         if verdict.blocked is not None:
             self._outcome = "blocked"
             entry.close("blocked")
@@ -194,15 +199,13 @@ class _Call:
         chat, active = self._chat, self._active
         listed = record.Names(chat.ledger.key, active.models, active.tools)
         entry = chat.ledger.entry(
-            self._id, place, active.policy.ref, strict=self._route.durability == "strict", listed=listed
+            self._id, place, active.policy.ref, strict=self._route.durability == "strict", listed=listed,
+            trace=trace_id(self._scope["headers"]),
         )
         user = request.get("user")
         entry.open(
-            endpoint="/chat/completions",
-            client=self._client.name if self._client else None,
-            user=user if isinstance(user, str) else None,
-            model=conversation.model,
-            stream=conversation.stream,
+            endpoint="/chat/completions", client=self._client.name if self._client else None,
+            user=user if isinstance(user, str) else None, model=conversation.model, stream=conversation.stream,
         )
         return entry
 
@@ -253,6 +256,7 @@ class _Call:
         most = self._chat.config.max_answer
         try:
             raw = await answer.whole(most)
+            self._admitted.add(len(raw))
             self._account.answered()
             decoder = upstream_decoder(answer.headers, most)
             raw = decoder(raw)
@@ -391,8 +395,4 @@ class _Call:
         headers: Headers = [JSON, (b"x-request-id", self._id.encode())]
         if self._asked is not None and code != "audit_unavailable":
             headers = [JSON, *self._marks(self._asked.action.word, self._asked.degraded)]
-        if not known.retry:
-            headers.append((b"x-should-retry", b"false"))
-        if known.status == 503:
-            headers.append((b"retry-after", b"1"))
-        await respond(self._send, known.status, headers, answers.error_body(code, message, self._id))
+        await respond(self._send, known.status, [*headers, *advice(known)], answers.error_body(code, message, self._id))

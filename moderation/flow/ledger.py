@@ -41,8 +41,9 @@ class Ledger:
         strict: bool,
         listed: record.Names,
         simulated: bool = False,
+        trace: str | None = None,
     ) -> Entry:
-        return Entry(self, request, scope, policy, strict, listed, simulated)
+        return Entry(self, request, scope, policy, strict, listed, simulated, trace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ class Entry:
     strict: bool
     listed: record.Names
     simulated: bool
+    trace: str | None = None
+    """The trace that the caller says the request belongs to, 32 hex digits."""
     decisions: int = 0
     last: str = ""
     """The id of the newest decision."""
@@ -127,6 +130,7 @@ class Entry:
                 media=media,
                 micros=micros,
                 simulated=self.simulated,
+                trace=self.trace,
             )
         )
         self.decisions += 1

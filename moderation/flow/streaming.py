@@ -320,6 +320,7 @@ class Carrier:
             case [End(), *_]:
                 out += self._failure or self._done
             case [Broken(why), *_]:
+                self.failed = "upstream_invalid"
                 out += self.speech.failed(UpstreamError("upstream_invalid", f"the upstream's stream cannot be moderated: {why}"))
         if out:
             await self.send(out)

@@ -56,8 +56,8 @@ def decided(request: str = ulid(1), n: int = 0, action: Action = Action.REDACT, 
     return Decision(request, n, Phase.INPUT, scope or Scope(), POLICY, outcome, (window,))
 
 
-def leaves_of(one: Decision) -> tuple[Body, ...]:
-    return decision(one, names=NAMES, engine=ENGINE, durability="strict", commit=None, chars=12)
+def leaves_of(one: Decision, trace: str | None = None) -> tuple[Body, ...]:
+    return decision(one, names=NAMES, engine=ENGINE, durability="strict", commit=None, chars=12, trace=trace)
 
 
 def opened(request: str) -> Body:

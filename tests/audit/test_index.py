@@ -30,6 +30,9 @@ def find(data: Path, query: Query = Query()) -> list[Row]:  # noqa: B008  # froz
         return index.find(query)
 
 
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
 def varied(data: Path) -> None:
     """Four requests that differ in all that can be asked for."""
     fired = decided().outcome.fired[0]
@@ -45,7 +48,7 @@ def varied(data: Path) -> None:
         await log.append(activation(data), strict=True)
         for one in ones:
             await log.append(opened(one.request), strict=False)
-            await log.append_all(leaves_of(one), strict=False)
+            await log.append_all(leaves_of(one, TRACE if one.request == ulid(2) else None), strict=False)
             await log.append(closed(one.request, 1), strict=False)
         await log.close()
 
@@ -56,7 +59,7 @@ def varied(data: Path) -> None:
     (Query(), [1, 2, 3, 4]), (Query(action="allow"), [2]), (Query(rule="mask"), [1, 3, 4]), (Query(rule="watch"), [4]),
     (Query(rule="nothing"), []), (Query(phase="output"), [3]), (Query(tenant="acme"), [2]), (Query(route="payroll"), [2]),
     (Query(model="qwen-plus"), [2]), (Query(request=ulid(3)), [3]), (Query(degraded=True), [3]),
-    (Query(degraded=False), [1, 2, 4]),
+    (Query(degraded=False), [1, 2, 4]), (Query(trace=TRACE), [2]), (Query(trace="0" * 31 + "1"), []),
     (Query(limit=2), [3, 4]), (Query(limit=0), []), (Query(tenant="default", rule="mask", phase="input"), [1, 4]),
     (Query(since=2**60), []), (Query(until=0), []), (Query(since=0, until=2**60), [1, 2, 3, 4]),
 ])
@@ -177,12 +180,13 @@ TRUE = Query(), [1, 2, 3, 4]
 EDITS: list[tuple[str, str, tuple[Query, list[int]]]] = [
     ("another action", "UPDATE decisions SET action = 'block' WHERE idx = 3", (Query(action="block"), [])),
     ("another tenant", "UPDATE decisions SET tenant = 'x'", (Query(tenant="x"), [])),
+    ("another trace", f"UPDATE decisions SET trace = '{TRACE}'", (Query(trace=TRACE), [2])),
     ("another time", "UPDATE decisions SET ts = ts + 1000000", TRUE),
     ("a rule that never fired", "INSERT INTO fired SELECT log, idx, 'nothing' FROM decisions", (Query(rule="nothing"), [])),
-    ("a decision that never was", "INSERT INTO decisions SELECT log, 99, ts, req, phase, action, degraded, tenant, route, model "
+    ("a decision that never was", "INSERT INTO decisions SELECT log, 99, ts, req, phase, action, degraded, tenant, route, model, trace "
      "FROM decisions WHERE idx = 3", TRUE),
     ("a decision in place of another leaf", "UPDATE decisions SET idx = 2 WHERE idx = 3", TRUE),
-    ("a log that never was", "INSERT INTO decisions SELECT 'log-7', idx, ts, req, phase, action, degraded, tenant, route, model "
+    ("a log that never was", "INSERT INTO decisions SELECT 'log-7', idx, ts, req, phase, action, degraded, tenant, route, model, trace "
      "FROM decisions", TRUE),
     ("a place outside", "UPDATE leaves SET first = '../../x'", TRUE),
     ("a log outside", "UPDATE decisions SET log = '../x'", TRUE),

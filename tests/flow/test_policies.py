@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -295,3 +296,53 @@ def test_a_list_that_a_broken_version_brings_is_watched(tmp_path: Path) -> None:
         watching.cancel()
 
     asyncio.run(go())
+
+
+def mounted(folder: Path, version: str, word: str) -> None:
+    """Mount a version as the kubelet does: a folder of its own, then `..data` swapped in one step, then the old folder gone."""
+    there = folder / f"..{version}"
+    there.mkdir(parents=True)
+    (there / "p.yaml").write_text(POLICY.format(name="p", word=word))
+    os.utime(there / "p.yaml", (1_800_000_000, 1_800_000_000))
+    if not (folder / "p.yaml").is_symlink():
+        (folder / "p.yaml").symlink_to("..data/p.yaml")
+    old = folder / "..data"
+    before = old.resolve() if old.is_symlink() else None
+    (folder / "..data_tmp").symlink_to(there.name)
+    (folder / "..data_tmp").rename(old)
+    if before is not None:
+        shutil.rmtree(before)
+
+
+def test_a_config_map_that_is_swapped_is_noticed_by_its_content(tmp_path: Path) -> None:
+    """Of the same size and time as before: only the content tells. A swap that changes nothing is no reload."""
+    async def go() -> None:
+        room = Room(tmp_path)
+        folder = tmp_path / "mount"
+        mounted(folder, "2026_01", "heron")
+        path = str(folder / "p.yaml")
+        await room.policies.start([path])
+        first = room.policies.active(path).policy.ref
+        watching = asyncio.create_task(room.policies.watch(0.002, room.policies.reload))
+        await ticks(room)
+        mounted(folder, "2026_02", "stork")
+        await until(lambda: room.policies.active(path).policy.ref != first)
+        second = room.policies.active(path).policy.ref
+        loads = room.loads
+        mounted(folder, "2026_03", "stork")
+        await ticks(room, 20)
+        assert (room.loads, room.policies.active(path).policy.ref) == (loads, second)
+        mounted(folder, "2026_04", "heron")
+        await until(lambda: room.policies.active(path).policy.ref == first)
+        assert room.policies.faults == {}
+        assert room.reloads("ok") == 2
+        watching.cancel()
+
+    asyncio.run(go())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what the watcher does soon."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - the watcher has no event
+            await asyncio.sleep(0.005)

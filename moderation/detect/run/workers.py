@@ -1,10 +1,11 @@
 """Threads for detectors: a wait that ends when it should, whatever the thread does.
 
 The time of a job runs from when a thread takes it up, and anew from each sign of life that it gives: waiting for a thread is no
-fault of the job, and long work is no hung work. A thread that gives no sign in time is given up and replaced, never joined; at
-its next sign of life it leaves. Threads cannot be killed, so hung ones are bounded, in all and for each owner of jobs: one that
-always hangs must not take the threads of the others. All are daemons, so a hung one does not keep the process from ending. Knows
-nothing of detectors.
+fault of the job, and long work is no hung work. Nor is a wait that itself wakes late: then the process got no time, and its
+threads got none either. A thread that gives no sign in time is given up and replaced, never joined; at its next sign of life it
+leaves. Threads cannot be killed, so hung ones are bounded, in all and for each owner of jobs: one that always hangs must not take
+the threads of the others. All are daemons, so a hung one does not keep the process from ending. How much may wait is limited by
+admission, where requests come in. Knows nothing of detectors.
 """
 
 from __future__ import annotations
@@ -23,10 +24,14 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 _GOODBYE = 1.0
 """Seconds that threads get to leave at the end."""
+_LATE = 0.05
+"""A wait that wakes so many seconds late proves nothing about a thread."""
+_MOST_LATE = 20
+"""So many late wakings in a row end the wait all the same."""
 
 
 class Overloaded(Exception):
-    """No thread can be had: too many hang, or too much waits."""
+    """No thread can be had: too many hang."""
 
 
 class Hung(Overloaded):
@@ -64,14 +69,13 @@ class Workers:
     """A few threads. Started when first needed."""
 
     def __init__(
-        self, threads: int = 2, most_lost: int = 32, most_waiting: int = 1024, most_lost_each: int = 8,
+        self, threads: int = 2, most_lost: int = 32, most_lost_each: int = 8,
         waited: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         """`waited` is told, in a thread, how many seconds each job waited for one."""
         self._threads, self._waited = threads, waited
         self._most_lost = most_lost
         self._most_lost_each = most_lost_each
-        self._most_waiting = most_waiting
         self._lock = threading.Condition()
         self._waiting: deque[_Job[object]] = deque()
         self._alive = 0
@@ -95,14 +99,20 @@ class Workers:
         loop = asyncio.get_running_loop()
         job: _Job[T] = _Job(work, loop, loop.create_future(), owner)
         self._submit(job)  # type: ignore[arg-type]
-        rest = timeout
+        asked, rest, late = job.asked_at, timeout, 0
         try:
             while not (await asyncio.wait((job.future,), timeout=rest))[0]:
-                if job.state is _State.WAITING:
+                now = time.monotonic()
+                late = late + 1 if now - asked - rest > _LATE else 0
+                asked = now
+                if job.state is not _State.RUNNING:
+                    rest = timeout  # it waits for a thread, or its result is on the way
                     continue
-                rest = job.alive_at + timeout - time.monotonic()
+                rest = job.alive_at + timeout - now
                 if rest <= 0:
-                    raise TimeoutError
+                    if not 0 < late < _MOST_LATE:
+                        raise TimeoutError
+                    rest = timeout
             return job.future.result()
         finally:
             self._settle(job)  # type: ignore[arg-type]
@@ -127,7 +137,7 @@ class Workers:
         with self._lock:
             if self._lost[job.owner] >= self._most_lost_each:
                 raise Hung
-            if self._closed or self.lost >= self._most_lost or len(self._waiting) >= self._most_waiting:
+            if self._closed or self.lost >= self._most_lost:
                 raise Overloaded
             self._waiting.append(job)
             if self._idle >= len(self._waiting):

@@ -221,20 +221,17 @@ def test_texts_that_hang_a_detector_for_good_are_told_and_take_no_others_threads
     asyncio.run(main())
 
 
-def test_a_busy_pool_speaks_against_nobody() -> None:
+def test_a_pool_that_others_have_used_up_speaks_against_nobody() -> None:
     gate = threading.Event()
 
     async def main() -> None:
-        workers = Workers(threads=1, most_waiting=1)
+        workers = Workers(threads=1, most_lost=1)
         bench = Bench(lambda texts: [() for _ in texts], workers=workers)
-        taken = threading.Event()
-        others = [asyncio.create_task(workers.run(lambda beat: taken.set() or gate.wait(10), 5.0))]  # type: ignore[func-returns-value]
-        await asyncio.to_thread(taken.wait, 5)
-        others.append(asyncio.create_task(workers.run(lambda beat: gate.wait(10), 5.0)))
-        await asyncio.sleep(0)
+        with pytest.raises(TimeoutError):
+            await workers.run(lambda beat: gate.wait(10), 0.05, "another")
         assert {await bench.ask(f"text {number}") for number in range(10)} == {Cause.UNAVAILABLE}
         gate.set()
-        await asyncio.gather(*others)
+        await until(lambda: workers.lost == 0)
         assert (await bench.ask("text"), bench.told) == (None, [])
         bench.runner.close()
 
