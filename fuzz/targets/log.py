@@ -6,6 +6,7 @@ that some harms put in. The log is made anew each time from the same requests; i
 
 from __future__ import annotations
 
+import base64
 import shutil
 import struct
 import tempfile
@@ -16,11 +17,14 @@ from typing import NamedTuple
 from zlib import crc32
 
 from fuzz.target import Run, Target, law
+from moderation.audit.canon import CanonError, decode, encode
 from moderation.audit.disk import Disk
 from moderation.audit.index import Index, Query, Row
+from moderation.audit.merkle import Tree, leaf_hash
 from moderation.audit.note import Signer
 from moderation.audit.opening import open_folder
-from moderation.audit.qseg import commit_frame, record_frame
+from moderation.audit.qseg import commit_frame, header_for, ordered, read, record_frame
+from moderation.audit.recall import RecallError, joined
 from moderation.audit.store import SystemClock
 from moderation.audit.verify import verify
 from moderation.audit.verify_trust import Trust
@@ -42,6 +46,15 @@ class QuickDisk(Disk):
 
 
 Files = dict[str, bytes]
+
+ODD: tuple[object, ...] = (None, True, -1, 0, 2**53 - 1, 10**9, "", "x", "../../../x", "a\0b", "\u202e", [], [[]], [[None] * 5],
+                           {}, {"a": 1},
+                           ["x"] * 9, [["log-9", 3, "AAAA"]], "decision", "close", "log_open", "recovery", "gap",
+                           "policy_activate")
+"""In place of a member of a leaf."""
+ODD_FIRST = (1, 4, 5, 99, 10**6, 2**40, 10**15)
+STRAY = ("checkpoint.tmp-1", "seg-0.qseg.torn-84", "seg-99.qseg", "seg-00.qseg", "seg-0.qseg.torn-0-2", "seg-x.qseg")
+"""Names of files that were not there."""
 
 
 class Harm(NamedTuple):
@@ -103,6 +116,31 @@ def _over(files: Files, harm: Harm) -> bytes:
     return files[sorted(files)[harm.value % len(files)]]
 
 
+def _batch(files: Files, harm: Harm) -> bytes:
+    """A sound batch behind all others, with a leaf that was there before but for one member: no key is needed for that."""
+    if not harm.file.endswith(".qseg"):
+        return files[harm.file]
+    try:
+        scans = list(read(SEEDED.verifier.name, [(name[6:], files[name]) for name in _segments(files)]))
+        leaves = [leaf for scan in scans for leaf in scan.leaves]
+        members = decode(leaves[harm.at % len(leaves)].data)
+    except (LogError, CanonError, ZeroDivisionError):
+        return files[harm.file]
+    names = sorted({*members, "siblings", "parts", "decisions"})
+    members[names[harm.value % len(names)]] = ODD[harm.size % len(ODD)]
+    if harm.size % 2:
+        members |= {"idx": scans[-1].tree.size, "prev": base64.b64encode(scans[-1].prev).decode()}
+    body, tree = encode(members), scans[-1].tree.copy()
+    tree.append(leaf_hash(body))
+    made = files[_segments(files)[-1]] + record_frame(body) + commit_frame(tree.size, tree.root(), 1)
+    return made if harm.file == _segments(files)[-1] else files[harm.file]
+
+
+def _segments(files: Files) -> list[str]:
+    """The log files, in the order of their leaves."""
+    return [f"log-0/{name}" for name in ordered(name[6:] for name in files if name.startswith("log-0/"))]
+
+
 def _sums(files: Files, harm: Harm) -> bytes:
     """The checksums of all frames made to fit, as somebody would who knows the format. Headers are variable; see qseg."""
     data = bytearray(files[harm.file])
@@ -118,7 +156,7 @@ def _sums(files: Files, harm: Harm) -> bytes:
 
 
 _Way = Callable[[Files, Harm], bytes]
-_WAYS: tuple[_Way, ...] = (_flip, _flip, _cut, _drop, _twice, _put, _append, _frame, _over, _sums)
+_WAYS: tuple[_Way, ...] = (_flip, _flip, _cut, _drop, _twice, _put, _append, _frame, _over, _sums, _batch, _batch)
 
 
 def harmed(files: Files, data: bytes) -> Files:
@@ -130,12 +168,16 @@ def harmed(files: Files, data: bytes) -> Files:
             break
         name = sorted(made)[which % len(made)]
         harm = Harm(name, (high << 8 | low) % (len(made[name]) + 1), value, size, text)
-        if way % 12 == 10:
+        if way % 16 == 12:
             del made[name]
-        elif way % 12 == 11:
-            made[f"log-0/{('checkpoint.tmp-1', 'seg-0.qseg.torn-84', 'seg-99.qseg', 'seg-00.qseg')[value % 4]}"] = made[name]
+        elif way % 16 == 13:
+            made[f"log-0/{STRAY[value % len(STRAY)]}"] = made[name]
+        elif way % 16 == 14:
+            first = ODD_FIRST[value % len(ODD_FIRST)]
+            header = header_for(SEEDED.verifier.name, Tree(first, [bytes(32)] * first.bit_count()), bytes(32))
+            made[f"log-0/{header.name}"] = header.to_bytes() + made[name][size:]
         else:
-            made[name] = _WAYS[way % 12](made, harm)
+            made[name] = _WAYS[way % 16 % len(_WAYS)](made, harm)
     return made
 
 
@@ -165,7 +207,8 @@ def prepare() -> Run:
         broken = altered(files, after)
         _write(place / "data", after)
         _write(place / "apart", keys)
-        told = [_verified(place, broken), _searched(place / "data", broken, rows), _started(place, broken)]
+        told = [_verified(place, broken), _searched(place / "data",
+                                                    any(after.get(name) != files[name] for name in _segments(files) + _segments(after)), rows), _started(place, broken)]
         if after == files:
             law(told[0] == "exit 0", "a sound log does not verify")
         return " ".join(told)
@@ -184,15 +227,18 @@ def _verified(place: Path, broken: bool) -> str:
     return f"exit {report.exit_code}" + "".join(sorted({f" {fault.problem[:30]}" for fault in report.faults}))
 
 
-def _searched(data: Path, broken: bool, rows: Sequence[Row]) -> str:
+def _searched(data: Path, grown: bool, rows: Sequence[Row]) -> str:
     try:
         with Index(data) as index:
             index.catch_up()
             found = index.find(Query())
-            index.leaves(ulid(1))
-    except LogError as error:
+            leaves = index.leaves(ulid(1))
+        parts = [leaf for leaf in leaves if leaf["kind"] == "decision" and leaf["n"] == 0]
+        if parts:
+            joined(parts)
+    except (LogError, RecallError) as error:
         return str(error)[-40:]
-    law(broken or set(found) <= set(rows), "a decision that is not in the log")
+    law(grown or set(found) <= set(rows), "a decision that is not in the log")
     return f"rows {len(found)}"
 
 
@@ -210,9 +256,11 @@ def _started(place: Path, broken: bool) -> str:
 
 def _seeds() -> Sequence[bytes]:
     random = Random(0)
-    single = [bytes([way, file, random.randrange(40), random.randrange(256), 1, 40]) for way in range(12) for file in range(8)]
+    single = [bytes([way, file, random.randrange(40), random.randrange(256), 1, 40]) for way in range(16) for file in range(8)]
+    odd = [bytes([10, 4, 0, leaf, member, value]) for leaf in range(7) for member in range(0, 30, 3) for value in (1, 3, 5, 9, 11,
+    21)]
     fitted = [one + bytes([9, one[1], 0, 0, 0, 0]) for one in single[:48]]
-    return [b"", *single, *fitted, bytes([7, 3, 0, 9, 1, 60]) + b'{"kind":"log_open"}'[:5]]
+    return [b"", *single, *fitted, *odd[::7], bytes([7, 3, 0, 9, 1, 60]) + b'{"kind":"log_open"}'[:5]]
 
 
 TARGET = Target(

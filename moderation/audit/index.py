@@ -233,7 +233,7 @@ class Index:
                 self._take_decision(log, leaf.index, body)
         except CanonError as error:
             raise LogError(f"leaf {leaf.index}: {error}") from None
-        except (KeyError, TypeError, sqlite3.IntegrityError, sqlite3.InterfaceError):
+        except (KeyError, TypeError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError):
             raise LogError(f"leaf {leaf.index}: not of a form that this version knows") from None
 
     def _take_decision(self, log: str, index: int, body: Mapping[str, object]) -> None:

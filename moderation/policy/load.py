@@ -172,7 +172,8 @@ def _decoded(source: bytes, faults: Faults, max_bytes: int) -> str | None:
 
 
 def _place(before: str) -> Place:
-    return Place(before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
+    lines = _LINE_END.split(before)
+    return Place(len(lines), len(lines[-1]) + 1)
 
 
 def _within(text: str, line: int, column: int) -> Place:

@@ -273,3 +273,17 @@ def test_an_index_that_cannot_be_opened_hinders_no_query(tmp_path: Path, kind: s
     else:
         (tmp_path / "index.sqlite").symlink_to(tmp_path / "nowhere" / "x")
     assert len(find(tmp_path)) == 3
+
+
+@pytest.mark.parametrize(("member", "value"), [
+    ("req", []), ("req", {}), ("degraded", []), ("ts", {}), ("act", [1]), ("phase", {"a": 1}), ("scope", {"tenant": []}), ("rules", [1]),
+    ("kind", None),
+])
+def test_a_leaf_of_another_form_is_told(tmp_path: Path, member: str, value: object) -> None:
+    fill(tmp_path)
+    rewrite(tmp_path, lambda leaves: [*leaves[:3], {**leaves[3], member: value}, *leaves[4:]])
+    if (member, value) == ("kind", None):
+        assert len(find(tmp_path)) == 2, "a kind of a later version is no decision"
+        return
+    with pytest.raises(LogError, match="leaf 3: not of a form that this version knows"):
+        find(tmp_path)

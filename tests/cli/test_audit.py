@@ -243,6 +243,7 @@ def test_verify_with_what_is_kept_elsewhere(data: Path, tmp_path_factory: pytest
 
 @pytest.mark.parametrize(("flag", "value", "match"), [
     ("--key", "a+b", "neither a verifier key line"), ("--key", "", "neither a verifier key line"),
+    ("--key", "\udcff", "neither a verifier key line"), ("--key", "a\0", "neither a verifier key line"),
     ("--checkpoint", "nowhere", "nowhere: No such file"), ("--checkpoint", "/dev/null", "not a checkpoint"),
     ("--keys", "nowhere", "expected the --keys folder"),
 ])

@@ -91,6 +91,8 @@ def test_deep_but_not_too_deep() -> None:
         (b"a: [b", "QP002", (1, 6)),
         ("[b炸".encode(), "QP002", (1, 4)),
         (b"m: \r\nc", "QP002", (2, 2)),
+        (b"m: n\r\xff", "QP002", (2, 1)),
+        ("m: n\ro: \u2028".encode(), "QP002", (2, 4)),
         (b"a: {b: c\nd: e\n", "QP002", (2, 2)),
         (b"a" * (MAX_BYTES + 1), "QP013", (1, 1)),
         (b"[" * 200_000, "QP014", (1, 13)),
