@@ -47,8 +47,10 @@ def _chunk(data: bytes, body: Any) -> str:
     choices = body.get("choices") or []
     law(not any(unread(said, [choice.get("delta") for choice in choices])), "a text of a chunk that is on no tape")
     law(all(editable(piece.path) for piece in read.pieces), "a piece that cannot be edited")
-    if read.pieces and not any(piece.medium for piece in read.pieces):
-        _rewritten(data, {piece.path: NEW for piece in dice(data).sample(read.pieces, 1)})
+    # Of a call that is only named, a piece without text stands for arguments that are not there.
+    texts = [piece for piece in read.pieces if piece.text]
+    if texts and not any(piece.medium for piece in texts):
+        _rewritten(data, {dice(data).choice(texts).path: NEW})
     return " ".join(sorted({f"{one.tape.channel}{one.medium}" for one in read.pieces}))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from fuzz.target import Run, Target, law
 from moderation.cli import main
@@ -17,14 +17,14 @@ CODES = {"query": (0, 1, 2), "show": (0, 1, 2), "verify": (0, 2, 3, 4, 5)}
 
 
 def prepare() -> Run:
-    data = Path(tempfile.mkdtemp(prefix="fuzz-query-"))
-    fill(data, (1, 2))
+    folder = TemporaryDirectory(prefix="fuzz-query-")
+    fill(Path(folder.name), (1, 2))
 
     def run(raw: bytes) -> str:
         verb = tuple(CODES)[(raw[0] if raw else 0) % len(CODES)]
         # As the system hands them over: no NUL, and what is no UTF-8 as lone surrogates.
         lines = [line.decode("utf-8", "surrogateescape") for line in raw[1:].replace(b"\0", b"").split(b"\n")]
-        argv = ["audit", verb, *[line for line in lines if line], "--data", str(data)]
+        argv = ["audit", verb, *[line for line in lines if line], "--data", folder.name]
         out, err = io.BytesIO(), io.BytesIO()
         # Kept, for a wrapper that is thrown away closes what it wraps.
         words, told = io.TextIOWrapper(out, "utf-8", write_through=True), io.TextIOWrapper(err, "utf-8", "backslashreplace",

@@ -24,6 +24,8 @@ from moderation.errors import LogError
 
 T = TypeVar("T")
 
+_DAMAGED = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""What a broken index raises; the second where it is told in words that hold its bytes."""
 SCHEMA = 3
 """Raised with every change of the tables; an index of another number is built anew."""
 _TABLES = """
@@ -118,7 +120,7 @@ class Index:
                 return self._prepared(self._path)
             except sqlite3.OperationalError:
                 break  # a full disk, another's lock: the index is a help, and not needed
-            except sqlite3.DatabaseError:
+            except _DAMAGED:
                 if not self._removed():  # not a database any more
                     break
         return self._prepared(Path(":memory:"))
@@ -135,7 +137,7 @@ class Index:
                     self._make(db)
                 db.execute("COMMIT")
             db.execute("SELECT count(*) FROM logs").fetchone()
-        except sqlite3.DatabaseError:
+        except _DAMAGED:
             db.close()
             raise
         return db
@@ -157,7 +159,7 @@ class Index:
         """Take in what the logs hold and the index does not. Raises LogError for a log that cannot be read."""
         try:
             self._catch_up()
-        except sqlite3.DatabaseError:
+        except _DAMAGED:
             self._db.close()
             self._db = self._prepared(Path(":memory:"))
             self._catch_up()
@@ -182,7 +184,7 @@ class Index:
         """What the index says and the log confirms. One that does not fit the log is built anew, once."""
         try:
             return ask()
-        except (PlaceError, sqlite3.DatabaseError):
+        except (PlaceError, *_DAMAGED):
             self.misfit = True
             self._db.close()
             self._db = self._connect() if self._removed() else self._prepared(Path(":memory:"))
@@ -307,7 +309,7 @@ class Index:
     def _leaves(self, request: str) -> list[dict[str, object]]:
         found = self._db.execute("SELECT log, idx, first, at FROM leaves WHERE req = ? ORDER BY log, idx", (request,)).fetchall()
         leaves = [self._reader.leaf(*place) for place in found]
-        decided = len({leaf.get("n") for leaf in leaves if leaf.get("kind") == "decision"})
+        decided = len({str(leaf.get("n")) for leaf in leaves if leaf.get("kind") == "decision"})
         short = [leaf for leaf in leaves if leaf.get("kind") == "close" and leaf.get("decisions") != decided]
         if any(leaf.get("req") != request for leaf in leaves) or (short and not self.misfit):
             raise PlaceError(f"request {request}: its leaves are not all here")

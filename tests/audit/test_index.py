@@ -287,3 +287,13 @@ def test_a_leaf_of_another_form_is_told(tmp_path: Path, member: str, value: obje
         return
     with pytest.raises(LogError, match="leaf 3: not of a form that this version knows"):
         find(tmp_path)
+
+
+def test_an_index_whose_schema_is_no_text_is_built_anew(tmp_path: Path) -> None:
+    fill(tmp_path)
+    before = find(tmp_path)
+    path = tmp_path / "index.sqlite"
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"leaves_req ON leaves", b"leaves_re\xd2 ON leave\xd2"))
+    assert path.read_bytes() != whole
+    assert find(tmp_path) == before
