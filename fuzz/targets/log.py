@@ -15,10 +15,10 @@ from tempfile import TemporaryDirectory
 
 from fuzz.target import Run, Target, law
 from fuzz.targets.harms import SEEDED, Files, harmed, segments
+from moderation.audit.clock import SystemClock
 from moderation.audit.disk import Disk
 from moderation.audit.index import Index, Query, Row
 from moderation.audit.opening import open_folder
-from moderation.audit.store import SystemClock
 from moderation.audit.verify import verify
 from moderation.audit.verify_trust import Trust
 from moderation.audit.writer import Limits
