@@ -5,14 +5,16 @@
 # make docs          the generated pages in docs/ and of /docs
 # make policy        check and test the policy that ships
 # make mutants       break the code in the ways that tests/mutants.yaml lists: do the tests notice?     (ARGS="--only wire")
+# make fuzz          mutated inputs against every parser and reader, each with a law that must hold     (MINUTES=10 ARGS="--only policy")
 # make install       the virtual environment that all of these use; made by itself when it is needed
 
 VENV := .venv
 PYTHON ?= python3
 ARGS ?=
+MINUTES ?= 10
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint bench docs policy mutants install clean
+.PHONY: help demo test lint bench docs policy mutants fuzz install clean
 .DEFAULT_GOAL := help
 
 help:
@@ -47,6 +49,9 @@ policy: $(STAMP)
 
 mutants: $(STAMP)
 	@$(VENV)/bin/python scripts/mutants $(ARGS)
+
+fuzz: $(STAMP)
+	@$(VENV)/bin/python -m fuzz.run --minutes $(MINUTES) $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build moderation-data

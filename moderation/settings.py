@@ -61,11 +61,11 @@ def _size(value: object) -> int:
 
 def _url(value: object) -> str:
     text = _text(value, r"https?://[^\s?#@\\]+", URL.words)
-    parts = urlsplit(text)
     try:
+        parts = urlsplit(text)
         port_fits = parts.port is None or parts.port > 0
     except ValueError:
-        port_fits = False
+        raise Unfit(URL.words) from None
     if not port_fits or not parts.hostname or not _HOST.fullmatch(parts.hostname) or not plain_path(parts.path):
         raise Unfit(URL.words)
     return text.rstrip("/")

@@ -185,7 +185,7 @@ def broad(kind: ast.expr) -> bool:
     return any(isinstance(each, ast.Name) and each.id in {"Exception", "BaseException"} for each in kinds)
 
 
-@pytest.mark.parametrize("path", sorted([*HOUSE.rglob("*.py"), *(ROOT / "bench").rglob("*.py")]), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted([*HOUSE.rglob("*.py"), *(ROOT / "bench").rglob("*.py"), *(ROOT / "fuzz").rglob("*.py")]), ids=lambda path: path.name)
 def test_files_are_short(path: Path) -> None:
     lines = path.read_bytes().count(b"\n")
     assert lines <= MOST_LINES, f"{path.relative_to(ROOT)} has {lines} lines: cut it by nouns"

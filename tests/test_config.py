@@ -445,6 +445,7 @@ BAD = [
     ("upstream", "https://qwen.test/v1?x=1", "a query"),
     ("upstream", "https://qwen.test:99999", "no such port"),
     ("upstream", "https://", "no host"),
+    ("upstream", "https://[::1", "a bracket that is never closed"), ("upstream", "https://[x]:1", "no address in brackets"),
     ("upstream", "https://qwen.test/../v1", "dots"),
     ("port", "65536", "too large"), ("port", "-1", "negative"), ("port", "8080x", "not a number"), ("port", "٣", "not our digit"),
     ("port", "tcp://10.0.0.1:80", "what Kubernetes sets"),

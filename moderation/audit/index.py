@@ -28,6 +28,8 @@ from moderation.errors import LogError
 
 T = TypeVar("T")
 
+_DAMAGED = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""What a broken index raises; the second where it is told in words that hold its bytes."""
 SCHEMA = 3
 """Raised with every change of the tables; an index of another number is built anew."""
 _TABLES = """
@@ -141,7 +143,7 @@ class Index:
                 return self._prepared(self._path)
             except sqlite3.OperationalError:
                 break  # a full disk, another's lock: the index is a help, and not needed
-            except sqlite3.DatabaseError:
+            except _DAMAGED:
                 if not self._removed():  # not a database any more
                     break
         return self._prepared(Path(":memory:"))
@@ -158,7 +160,7 @@ class Index:
                     self._make(db)
                 db.execute("COMMIT")
             db.execute("SELECT count(*) FROM logs").fetchone()
-        except sqlite3.DatabaseError:
+        except _DAMAGED:
             db.close()
             raise
         return db
@@ -184,7 +186,7 @@ class Index:
             self._db = self._connect()
             try:
                 self._catch_up()
-            except sqlite3.DatabaseError:
+            except _DAMAGED:
                 self._db.close()
                 self._db = self._prepared(Path(":memory:"))
                 self._catch_up()
@@ -209,7 +211,7 @@ class Index:
         """What the index says and the log confirms. One that does not fit the log is built anew, once."""
         try:
             return ask()
-        except (PlaceError, sqlite3.DatabaseError):
+        except (PlaceError, *_DAMAGED):
             self.misfit = True
             self._db.close()
             with self._owning():
@@ -261,7 +263,7 @@ class Index:
                 self._take_decision(log, leaf.index, body)
         except CanonError as error:
             raise LogError(f"leaf {leaf.index}: {error}") from None
-        except (KeyError, TypeError, sqlite3.IntegrityError, sqlite3.InterfaceError):
+        except (KeyError, TypeError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError):
             raise LogError(f"leaf {leaf.index}: not of a form that this version knows") from None
 
     def _take_decision(self, log: str, index: int, body: Mapping[str, object]) -> None:
@@ -335,7 +337,7 @@ class Index:
     def _leaves(self, request: str) -> list[dict[str, object]]:
         found = self._db.execute("SELECT log, idx, first, at FROM leaves WHERE req = ? ORDER BY log, idx", (request,)).fetchall()
         leaves = [self._reader.leaf(*place) for place in found]
-        decided = len({leaf.get("n") for leaf in leaves if leaf.get("kind") == "decision"})
+        decided = len({str(leaf.get("n")) for leaf in leaves if leaf.get("kind") == "decision"})
         short = [leaf for leaf in leaves if leaf.get("kind") == "close" and leaf.get("decisions") != decided]
         if any(leaf.get("req") != request for leaf in leaves) or (short and not self.misfit):
             raise PlaceError(f"request {request}: its leaves are not all here")

@@ -49,7 +49,7 @@ def joined(leaves: Sequence[Mapping[str, object]]) -> dict[str, object]:
     if not parts or any(leaf.get("kind") != "decision" for leaf in parts):
         raise RecallError("expected the leaves of a decision")
     head = parts[0]
-    if [leaf["part"] for leaf in parts] != list(range(_whole(head, "parts"))):
+    if _whole(head, "parts") != len(parts) or [leaf["part"] for leaf in parts] != list(range(len(parts))):
         raise RecallError(f"decision {head.get('req')}.{head.get('n')}: its parts are not all here, each once")
     if any(leaf.get(name) != head.get(name) for leaf in parts for name in ("req", "n", "phase")):
         raise RecallError(f"decision {head.get('req')}.{head.get('n')}: a part belongs to another decision")

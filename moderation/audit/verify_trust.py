@@ -51,7 +51,7 @@ class Trust:
 
 
 def _line(text: str) -> tuple[str, Key]:
-    key = read_key(text.encode())
+    key = read_key(text.encode("utf-8", "surrogateescape"))
     if key is not None:
         return "the key given", key
     path = Path(text)

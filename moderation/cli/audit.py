@@ -153,26 +153,35 @@ def _show(args: argparse.Namespace) -> int:
     request, n = match[1], None if match[2] is None else int(match[2])
     with _searched(args) as index:
         leaves = index.leaves(request)
+    try:
+        lines = _of_request(args, request, n, leaves)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        raise UsageError(f"{request}: a leaf is not of a form that this version knows. Run `moderation audit verify`") from None
+    if not lines:
+        _tell(f"{args.id}: not in this log. `moderation audit query --request {request}` lists what is there of the request")
+        return 1
+    _say(*lines)
+    return 0
+
+
+def _of_request(args: argparse.Namespace, request: str, n: int | None, leaves: Sequence[dict[str, Any]]) -> list[str]:
+    """What is said of a request; nothing where it is not here. Raises whatever Python does for leaves of an odd form."""
     by_number: dict[Any, list[dict[str, Any]]] = {}
     for leaf in leaves:
         if leaf["kind"] == "decision" and n in (None, leaf["n"]):
             by_number.setdefault(leaf["n"], []).append(leaf)
     if not by_number and (n is not None or not leaves):
-        _tell(f"{args.id}: not in this log. `moderation audit query --request {request}` lists what is there of the request")
-        return 1
+        return []
     decisions = _whole(by_number)
     ends = {kind: next((leaf for leaf in leaves if leaf["kind"] == kind), None) for kind in ("open", "close")}
     if args.json:
         whole = {"request_id": request, **ends, "decisions": [_named(one) for one in decisions]}
         # Asked for one decision, its own members stand on top as well.
-        _say(json.dumps(whole if n is None else {**_named(decisions[0]), **whole}, ensure_ascii=False))
-        return 0
-    if ends["open"]:
-        _say(*_opened(ends["open"]))
+        return [json.dumps(whole if n is None else {**_named(decisions[0]), **whole}, ensure_ascii=False)]
+    lines = _opened(ends["open"]) if ends["open"] else []
     for decision in decisions:
-        _say("", *_decided(decision))
-    _say("", _closed(ends["close"]))
-    return 0
+        lines += ["", *_decided(decision)]
+    return [_clean(line) for line in (*lines, "", _closed(ends["close"]))]
 
 
 def _named(leaf: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _ODD_FLOATS = {"inf": float("inf"), "nan": float("nan")}
 _ODD_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_LINE_END = re.compile("\r\n|\r|\n")
 _SEPARATOR = re.compile("[\x85\u2028\u2029]")
 
 
@@ -79,7 +80,7 @@ def parse(source: bytes, faults: Faults, max_bytes: int = MAX_BYTES) -> Node | N
         return None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
+        place = _within(text, mark.line, mark.column) if mark else Place(1, 1)
         problem = error.problem or error.context or "not YAML"
         if mark and text[mark.index : mark.index + 1] == "\t":
             faults.add("QP003", place, "a tab. Use spaces.")
@@ -171,7 +172,14 @@ def _decoded(source: bytes, faults: Faults, max_bytes: int) -> str | None:
 
 
 def _place(before: str) -> Place:
-    return Place(before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
+    lines = _LINE_END.split(before)
+    return Place(len(lines), len(lines[-1]) + 1)
+
+
+def _within(text: str, line: int, column: int) -> Place:
+    """A mark as a place of the text. The end of a text without a last line end is marked as a line more."""
+    lines = _LINE_END.split(text)
+    return Place(line + 1, column + 1) if line < len(lines) else Place(len(lines), len(lines[-1]) + 1)
 
 
 def _first_control(text: str) -> Place:

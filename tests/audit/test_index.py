@@ -331,3 +331,25 @@ def test_many_at_once_find_all(tmp_path: Path) -> None:
     code = "import sys; from pathlib import Path; from tests.audit.test_index import find; print(len(find(Path(sys.argv[1]))))"
     asked = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) for _ in range(3)]
     assert [one.communicate(timeout=60)[0].strip() for one in asked] == [b"39"] * 3
+@pytest.mark.parametrize(("member", "value"), [
+    ("req", []), ("req", {}), ("degraded", []), ("ts", {}), ("act", [1]), ("phase", {"a": 1}), ("scope", {"tenant": []}), ("rules", [1]),
+    ("kind", None),
+])
+def test_a_leaf_of_another_form_is_told(tmp_path: Path, member: str, value: object) -> None:
+    fill(tmp_path)
+    rewrite(tmp_path, lambda leaves: [*leaves[:3], {**leaves[3], member: value}, *leaves[4:]])
+    if (member, value) == ("kind", None):
+        assert len(find(tmp_path)) == 2, "a kind of a later version is no decision"
+        return
+    with pytest.raises(LogError, match="leaf 3: not of a form that this version knows"):
+        find(tmp_path)
+
+
+def test_an_index_whose_schema_is_no_text_is_built_anew(tmp_path: Path) -> None:
+    fill(tmp_path)
+    before = find(tmp_path)
+    path = tmp_path / "index.sqlite"
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"leaves_req ON leaves", b"leaves_re\xd2 ON leave\xd2"))
+    assert path.read_bytes() != whole
+    assert find(tmp_path) == before

@@ -19,6 +19,7 @@ from moderation.errors import UsageError
 from moderation.text import Media, Span, Turn
 from moderation.verdict import Action, Cause, Edit, Mode, Unknown
 from tests.audit.samples import ENGINE, NAMES, activation, closed, decided, fill, opened, ulid
+from tests.audit.test_verify import edit, rewrite
 
 HOUR = 3_600_000_000
 
@@ -151,6 +152,25 @@ def test_show_a_request(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert set(json.loads(capsys.readouterr().out)) == {"request_id", "open", "close", "decisions"}
 
 
+@pytest.mark.parametrize(("at", "member", "value"), [
+    (2, "caller", None), (2, "ts", []), (2, "stream", {}), (2, "kind", []), (3, "kind", []), (3, "n", []), (3, "n", {}), (3, "ts", "x"), (3, "keys", 1), (3, "sigs", [[9, 1, 1]]),
+    (3, "scope", []), (3, "content", {}), (3, "rules", [1]), (3, "parts", 2**53 - 1), (3, "parts", "x"), (3, "det", [{}]), (3, "media", [[1]]), (3, "policy", None),
+    (3, "act", "\x1b[2J"), (4, "ts", {}), (4, "kind", {}), (4, "outcome", "\x1b[2J"),
+])
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_show_what_somebody_wrote_into_the_log(
+    data: Path, at: int, member: str, value: object, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rewrite(data, edit(at, **{member: value}))
+    code: int | str
+    try:
+        code = run("audit", "show", ulid(1), *flags, data=data)
+    except UsageError as error:
+        code = str(error)[-28:]
+    assert code in (0, 1, "Run `moderation audit verify`"[-28:])
+    assert "\x1b" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("ident", [ulid(9), f"{ulid(9)}.0", f"{ulid(2)}.7"])
 def test_show_what_is_not_there(data: Path, ident: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("audit", "show", ident, data=data) == 1
@@ -243,6 +263,7 @@ def test_verify_with_what_is_kept_elsewhere(data: Path, tmp_path_factory: pytest
 
 @pytest.mark.parametrize(("flag", "value", "match"), [
     ("--key", "a+b", "neither a verifier key line"), ("--key", "", "neither a verifier key line"),
+    ("--key", "\udcff", "neither a verifier key line"), ("--key", "a\0", "neither a verifier key line"),
     ("--checkpoint", "nowhere", "nowhere: No such file"), ("--checkpoint", "/dev/null", "not a checkpoint"),
     ("--keys", "nowhere", "expected the --keys folder"),
 ])
