@@ -88,6 +88,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("detector_wait_seconds", Kind.HISTOGRAM, "Time that work of a detector waited for a thread.", (), _QUICK),
     Metric("detector_queue", Kind.GAUGE, "Pieces of work that wait for a thread of detectors."),
     Metric("detector_threads_lost", Kind.GAUGE, "Threads of detectors that hang: they were given up and have not come back."),
+    Metric("tasks", Kind.GAUGE, "Tasks of the event loop that are alive: a few, and a few for each request in flight."),
+    Metric("cache_bytes", Kind.GAUGE, "Memory that the cache of judged segments takes, about; at most the setting `cache`."),
     Metric("cache", Kind.COUNTER, "Segments looked up in the cache of judged segments.", ("result",)),
     Metric("added_seconds", Kind.HISTOGRAM, "Time from the end of a request's body to its forwarding: reading, judging, logging.",
            (), _QUICK),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -74,7 +75,8 @@ class FileLoader:
         self._tested = tested
         self._cache = Cache(cache, count=lambda result, times: metrics.add("cache", result, amount=times))
         self._metrics = metrics
-        self._runners: list[Runner] = []
+        self._refs: tuple[weakref.ref[Runner], ...] = ()
+        """Of the policies in force and of those that a request still goes by: what is replaced goes with its last request."""
 
     def __call__(self, path: str | None, generation: int) -> Loaded:
         """Raises PolicyRejected with every fault."""
@@ -97,7 +99,7 @@ class FileLoader:
         workers = Workers(waited=lambda seconds: self._metrics.observe("detector_wait_seconds", seconds))
         timeouts = {name: spec.timeout_ms / 1000 for name, spec in policy.detectors.items()}
         runner = Runner(detectors, timeouts, inline=inline(detectors), cache=self._cache, observe=self._observe, workers=workers)
-        self._runners.append(runner)
+        self._refs = (*(ref for ref in self._refs if ref() is not None), weakref.ref(runner))
         return runner
 
     def _observe(self, detector: str, seconds: float, cause: Cause | None) -> None:
@@ -111,9 +113,18 @@ class FileLoader:
         loads = [runner.load for runner in self._runners]
         return sum(waiting for waiting, _ in loads), sum(lost for _, lost in loads)
 
+    @property
+    def cached(self) -> int:
+        """Bytes of judged texts that are kept."""
+        return self._cache.size
+
     def close(self) -> None:
         for runner in self._runners:
             runner.close()
+
+    @property
+    def _runners(self) -> list[Runner]:
+        return [runner for ref in self._refs if (runner := ref()) is not None]
 
 
 def _failing(policy: Policy, detectors: Mapping[str, Detector], file: str) -> list[Fault]:

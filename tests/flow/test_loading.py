@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -183,3 +185,23 @@ def test_all_faults_are_told(file: Path) -> None:
     file.write_text(SOURCE.replace("[input]", "[inptu]").replace("then: redact", "then: redatc"), encoding="utf-8")
     codes: Sequence[str] = [line.split(" ")[2] for line in refused(file).lines]
     assert codes == ["QP001", "QP001"]
+
+
+def test_a_policy_that_is_replaced_goes_with_its_last_request(file: Path) -> None:
+    loader = FileLoader(0, Metrics())
+    first = loader(str(file), 1).active
+    kept = [weakref.ref(part) for part in (first.runner, *first.runner._locals.values())]
+
+    async def ask() -> None:
+        await first.runner.examine(["to b@y.com " * 1000], frozenset({"mail", "terms"}), "t", 400)  # in threads: it is long
+
+    asyncio.run(ask())
+    second = loader(str(file), 2).active
+    gc.collect()
+    assert all(ref() is not None for ref in kept), "a request goes by it still"
+    del first, ask
+    gc.collect()
+    assert [ref() for ref in kept] == [None] * 3
+    assert loader.load == (0, 0)
+    assert second.runner.has("mail")
+    loader.close()

@@ -21,6 +21,8 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 _GOODBYE = 1.0
 """Seconds that threads get to leave at the end."""
+_REST = 10.0
+"""Seconds that a thread waits for work before it leaves: those of a policy that was replaced end by themselves."""
 
 
 class Overloaded(Exception):
@@ -58,10 +60,10 @@ class Workers:
 
     def __init__(
         self, threads: int = 2, most_lost: int = 16, most_waiting: int = 1024,
-        waited: Callable[[float], None] = lambda seconds: None,
+        waited: Callable[[float], None] = lambda seconds: None, rest: float = _REST,
     ) -> None:
-        """`waited` is told, in a thread, how many seconds each job waited for one."""
-        self._threads, self._waited = threads, waited
+        """`waited` is told, in a thread, how many seconds each job waited for one; a thread leaves after `rest` idle seconds."""
+        self._threads, self._waited, self._rest = threads, waited, rest
         self._most_lost = most_lost
         self._most_waiting = most_waiting
         self._lock = threading.Condition()
@@ -145,34 +147,44 @@ class Workers:
         job.alive_at = time.monotonic()
 
     def _loop(self) -> None:
-        while True:
-            with self._lock:
-                while not self._waiting:
-                    if self._closed:
-                        self._alive -= 1
-                        return
-                    self._idle += 1
-                    self._lock.wait()
-                    self._idle -= 1
-                job = self._waiting.popleft()
-                job.alive_at = time.monotonic()
-                job.state = _State.RUNNING
-            self._waited(job.alive_at - job.asked_at)
-            result: object = None
-            left = False
-            try:
-                result = job.work(partial(self._beat, job))
-            except GivenUp:
-                left = True
-            with self._lock:
-                if job.state is _State.GIVEN_UP:
-                    self.lost -= 1
-                    return
-                if left:
+        # Between jobs a thread holds none: with one it would keep a replaced policy's detectors, and a text, in memory.
+        while (job := self._next()) is not None and self._done(job):
+            del job
+
+    def _next(self) -> _Job[object] | None:
+        """The next job; None where the thread is to leave."""
+        with self._lock:
+            while not self._waiting:
+                self._idle += 1
+                rested = not self._lock.wait(0.0 if self._closed else self._rest)
+                self._idle -= 1
+                if (rested or self._closed) and not self._waiting:
                     self._alive -= 1
-                    return
-                job.state = _State.DONE
-            _deliver(job, result)
+                    return None
+            job = self._waiting.popleft()
+            job.alive_at = time.monotonic()
+            job.state = _State.RUNNING
+            return job
+
+    def _done(self, job: _Job[object]) -> bool:
+        """Do a job. False where the thread is to leave."""
+        self._waited(job.alive_at - job.asked_at)
+        result: object = None
+        left = False
+        try:
+            result = job.work(partial(self._beat, job))
+        except GivenUp:
+            left = True
+        with self._lock:
+            if job.state is _State.GIVEN_UP:
+                self.lost -= 1
+                return False
+            if left:
+                self._alive -= 1
+                return False
+            job.state = _State.DONE
+        _deliver(job, result)
+        return True
 
 
 def _deliver(job: _Job[object], result: object) -> None:

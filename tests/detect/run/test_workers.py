@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -159,6 +160,41 @@ def test_closed_takes_nothing_more() -> None:
             await workers.run(lambda beat: None, 1.0)
 
     asyncio.run(main())
+
+
+def test_a_thread_without_work_leaves_and_another_comes_for_the_next() -> None:
+    workers = Workers(threads=1, rest=0.01)
+    seen: list[threading.Thread] = []
+
+    async def main() -> None:
+        for _ in range(2):
+            await workers.run(lambda beat: seen.append(threading.current_thread()), 5.0)
+            await asyncio.to_thread(seen[-1].join, 10)
+            assert not seen[-1].is_alive()
+
+    asyncio.run(main())
+    assert seen[0] is not seen[1]
+    workers.close()
+
+
+class Work:
+    """A job that tells when nobody holds it."""
+
+    def __call__(self, beat: object) -> None: ...
+
+
+def test_a_thread_without_work_keeps_nothing_of_the_last() -> None:
+    workers = Workers(threads=1)
+    gone = threading.Event()
+
+    async def main() -> None:
+        work = Work()
+        weakref.finalize(work, gone.set)
+        await workers.run(work, 5.0)
+
+    asyncio.run(main())
+    assert gone.wait(5)
+    workers.close()
 
 
 HUNG = """
