@@ -155,4 +155,6 @@ def _whole(writer: asyncio.StreamWriter, value: object, status: int = 200, packe
 
 
 def _chunk(writer: asyncio.StreamWriter, data: bytes) -> None:
+    if writer.is_closing():  # uvloop would not say so by an OSError
+        raise ConnectionResetError
     writer.write(b"%x\r\n%b\r\n" % (len(data), data))
