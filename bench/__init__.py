@@ -1,1 +1,2 @@
-"""What the sidecar costs, beside a direct call and a bare pass-through. `make bench`, or `python -m bench.run --help`."""
+"""What the sidecar costs, beside a direct call and a bare pass-through (`make bench`, or `python -m bench.run --help`), and whether anything
+grows under mixed load (`make soak`, or `python -m bench.soak --help`)."""
