@@ -2,6 +2,7 @@
 # make test          all tests                                                                          (ARGS="tests/wire -x")
 # make lint          ruff and mypy --strict
 # make bench         what it costs, beside a direct call and a bare pass-through                        (ARGS=--quick)
+# make soak          minutes of mixed load, with clients that leave and policies that change: does it grow?  (MINUTES=10)
 # make docs          the generated pages in docs/ and of /docs
 # make policy        check and test the policy that ships
 # make mutants       break the code in the ways that tests/mutants.yaml lists: do the tests notice?     (ARGS="--only wire")
@@ -14,7 +15,7 @@ ARGS ?=
 MINUTES ?= 10
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint bench docs policy mutants fuzz install clean
+.PHONY: help demo test lint bench soak docs policy mutants fuzz install clean
 .DEFAULT_GOAL := help
 
 help:
@@ -39,6 +40,9 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	@$(VENV)/bin/python -m bench.run $(ARGS)
+
+soak: $(STAMP)
+	@$(VENV)/bin/python -m bench.soak --minutes $(MINUTES) $(ARGS)
 
 docs: $(STAMP)
 	@$(VENV)/bin/python -m moderation.docs

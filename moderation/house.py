@@ -153,6 +153,8 @@ class House:
         put("in_flight", self.sidecar.in_flight)
         put("detector_queue", waiting)
         put("detector_threads_lost", lost)
+        put("tasks", len(asyncio.all_tasks()))
+        put("cache_bytes", self.loader.cached)
         put("ready", self.sidecar.desk.readiness()[1])
         put("policy_rejected", len(self.policies.faults))
         put("log_failed", self.log.latched is not None)

@@ -162,6 +162,11 @@ class FileLoader:
         loads = [runner.load for one in self._runners if (runner := one()) is not None]
         return sum(waiting for waiting, _ in loads), sum(lost for _, lost in loads)
 
+    @property
+    def cached(self) -> int:
+        """Bytes of judged texts that are kept."""
+        return self._cache.size
+
     def close(self) -> None:
         for one in self._runners:
             if (runner := one()) is not None:

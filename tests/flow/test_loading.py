@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from moderation.detect.api import Detector, Scan
 from moderation.detect.build import build
+from moderation.detect.run import Runner
 from moderation.flow.loading import FileLoader
 from moderation.flow.policies import Loaded, PolicyRejected
 from moderation.metrics import Metrics
@@ -209,3 +211,24 @@ def test_all_faults_are_told(file: Path) -> None:
     file.write_text(SOURCE.replace("[input]", "[inptu]").replace("then: redact", "then: redatc"), encoding="utf-8")
     codes: Sequence[str] = [line.split(" ")[2] for line in refused(file).lines]
     assert codes == ["QP001", "QP001"]
+
+
+async def _ask(runner: Runner) -> None:
+    await runner.examine(["to b@y.com " * 1000], frozenset({"mail", "terms"}), "t", 400)  # it is long, so in threads
+
+
+def test_a_policy_that_is_replaced_goes_with_its_last_request(file: Path) -> None:
+    loader = FileLoader(0, Metrics())
+    first = loader(str(file), 1).active
+    kept = [weakref.ref(part) for part in (first.runner, *first.runner._locals.values())]
+
+    asyncio.run(_ask(first.runner))
+    second = loader(str(file), 2).active
+    gc.collect()
+    assert all(ref() is not None for ref in kept), "a request goes by it still"
+    del first
+    gc.collect()
+    assert [ref() for ref in kept] == [None] * 3
+    assert loader.load == (0, 0)
+    assert second.runner.has("mail")
+    loader.close()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -201,6 +202,26 @@ def test_closed_takes_nothing_more() -> None:
             await workers.run(lambda beat: None, 1.0)
 
     asyncio.run(main())
+
+
+class Work:
+    """A job that tells when nobody holds it."""
+
+    def __call__(self, beat: object) -> None: ...
+
+
+def test_a_thread_without_work_keeps_nothing_of_the_last() -> None:
+    workers = Workers(threads=1)
+    gone = threading.Event()
+
+    async def main() -> None:
+        work = Work()
+        weakref.finalize(work, gone.set)
+        await workers.run(work, 5.0)
+
+    asyncio.run(main())
+    assert gone.wait(5)
+    workers.close()
 
 
 HUNG = """
