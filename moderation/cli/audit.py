@@ -85,6 +85,11 @@ def _time(micros: int) -> str:
     return stamp.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def _is_text(word: str) -> bool:
+    """Whether an argument came as UTF-8; what did not is there as lone surrogates."""
+    return not any("\ud800" <= char <= "\udfff" for char in word)
+
+
 def _clean(value: object) -> str:
     """For a terminal: what is not printable in a damaged log must not steer it."""
     return "".join(c if c.isprintable() else "?" for c in str(value))
@@ -106,6 +111,9 @@ def _query(args: argparse.Namespace) -> int:
         if match is None:
             raise UsageError(f"{request!r} is no request id; expected the 26 characters of x-request-id", "--request")
         request = match[1]
+    for name in ("rule", "tenant", "route", "model"):
+        if not _is_text(getattr(args, name) or ""):
+            raise UsageError("expected UTF-8", f"--{name}")
     if args.limit is not None and not 0 <= args.limit <= _MOST:
         raise UsageError(f"expected a number from 0 to {_MOST}", "--limit")
     if args.trace is not None and not _TRACE.fullmatch(args.trace):

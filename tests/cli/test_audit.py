@@ -281,3 +281,9 @@ def test_what_cannot_be_read_is_told(data: Path, name: str) -> None:
     with pytest.raises(UsageError, match=re.escape(name)) as caught:
         run("audit", "verify", data=data)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("flag", ["--rule", "--tenant", "--route", "--model"])
+def test_an_argument_that_is_no_text_is_told(data: Path, flag: str) -> None:
+    with pytest.raises(UsageError, match=f"{flag} expected UTF-8"):
+        run("audit", "query", flag, "a\udcff", data=data)
