@@ -36,6 +36,8 @@ from moderation.audit.verify_report import RESTORE, Checked, Claim, Fault, Repor
 
 GRACE_MICROS = 15 * 60 * 1_000_000
 """A request opened this shortly before the newest leaf may have been in flight when the process died or the files were copied."""
+MOST_MISSING = 1 << 24
+"""More leaves than this before a file that is there are not missing: its header is made up. It bounds the memory of a check."""
 SEGMENT = re.compile(r"seg-(0|[1-9][0-9]*)\.qseg")
 
 
@@ -137,15 +139,18 @@ class LogAudit:
                 self._break(f"{path}: byte 0", "no sound header")
             return
         origin, first, prev, compact, start = head
+        if first - expected > MOST_MISSING:
+            self._break(f"{path}: byte 0", f"begins with leaf {first}, and {expected} leaves stand before it")
+            return
         if first != int(name[4:-5]) or (self.key is not None and origin != sha256(self.key[0].encode()).digest()):
             self._break(f"{path}: byte 0", "the header belongs to another file or log")
         elif first > expected and self._tree is not None:
             self.fault(Verdict.COMPLETENESS, f"leaves {expected} to {first - 1}", f"missing before {name}", RESTORE)
         elif first < expected:
             self._break(f"{path}: byte 0", f"begins with leaf {first}, but leaf {expected} was to come")
-            del self._hashes[first:]
         elif self._tree is not None and first == expected and (prev, compact) != (self._prev, self._tree.compact):
             self._break(f"{path}: byte 0", "the header does not follow from the leaves before")
+        del self._hashes[first:]
         self._hashes += [None] * (first - expected)
         self._prev, self._tree = prev, Tree(first, compact)
         self._read_batches(path, data, start, last)
@@ -274,7 +279,7 @@ class LogAudit:
             self.fault(Verdict.COMPLETENESS, f"leaf {index}", f"request {request} has {leaf['decisions']} decisions, "
                        f"the log holds {len(decided)} (or their numbers have holes)", RESTORE)
         for n, (parts, *found) in decided.items():
-            if sorted(found) != list(range(parts)):
+            if len(found) != parts or sorted(found) != list(range(parts)):
                 self.fault(Verdict.COMPLETENESS, f"leaf {index}", f"decision {request}.{n} has {parts} parts, "
                            f"{len(found)} are here", RESTORE)
 

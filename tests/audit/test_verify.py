@@ -149,6 +149,12 @@ def _roll_back(data: Path) -> None:
     (data / "keys" / "log-0.checkpoint").write_bytes(copy)
 
 
+def _far_file(data: Path) -> None:
+    """A file whose header says that a million billion leaves stand before it."""
+    header = header_for(leaves(data)[0]["log"], Tree(10**15, [bytes(32)] * (10**15).bit_count()), bytes(32))  # type: ignore[arg-type]
+    (data / "log-0" / header.name).write_bytes(header.to_bytes())
+
+
 POLICY_FILE = f"policies/{POLICY.hash}/policy.yaml"
 TAMPERING: list[tuple[str, Harm, int, str]] = [
     ("a byte of a leaf", flip("log-0/seg-0.qseg", 700), 3, "no sound frame"),
@@ -186,6 +192,9 @@ TAMPERING: list[tuple[str, Harm, int, str]] = [
     ("a kept policy changed", lambda data: (data / POLICY_FILE).write_bytes(b"format: 2\n"), 3, "SHA-256"),
     ("a kept policy removed", remove(POLICY_FILE), 4, "gone"),
     ("all kept policies removed", remove("policies"), 4, "gone"),
+    ("a copy of the file under a later name", lambda data: shutil.copy(data / "log-0/seg-0.qseg", data / "log-0/seg-11.qseg"), 3, "another file"),
+    ("a file that begins far behind", _far_file, 3, "begins with leaf"),
+    ("more parts than memory holds", rewritten(edit(3, parts=2**53 - 1), sign=True), 4, "parts"),
     ("bytes added behind the end", lambda data: (data / "log-0/seg-0.qseg").open("ab").write(b"\x00" * 80), 3, "no sound frame"),
 ]
 
