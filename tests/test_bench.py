@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from bench.profile import shares, table
 from bench.report import BASELINE, Measured, Report, at
 
 ROOT = Path(__file__).parent.parent
+LOAD = "64-chunk stream, 1 client, back to back"
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it reads CPU and memory from /proc")
 def test_it_runs_and_keeps_what_it_measured(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "bench.run", "--quick", "--targets", "direct,pass", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "bench.run", "--quick", "--targets", "direct,pass", "--loads", LOAD, "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     kept, = tmp_path.glob("*.json")
@@ -27,7 +29,7 @@ def test_it_runs_and_keeps_what_it_measured(tmp_path: Path) -> None:
         assert targets["pass"][load]["cpu_us_per_request"] > 0
         assert 5 < targets["pass"][load]["peak_mib"] < 500
         assert targets["direct"][load]["cpu_us_per_request"] == 0
-    assert targets["pass"]["64-chunk stream, 1 client, back to back"]["ttft_p50_us"] > 0
+    assert targets["pass"][LOAD]["ttft_p50_us"] > 0
 
 
 def test_unknown_targets_are_told() -> None:
@@ -44,11 +46,35 @@ def test_the_table_compares_with_the_pass_through() -> None:
               "fast": Measured(True, whole=[9000], first=[700], events=[150] * 64, seconds=1, cpu=0.0128, peak_mib=80)}
     report = Report({"date": "then"}, "x", 1, [200], {name: {"whole": whole[name], "stream": stream[name]} for name in whole})
     rows = [line.split(" | ") for line in report.table().split("\n") if line.startswith("| fast")]
-    assert rows == [["| fast", "1.700", "1.700", "+0.700", "1500", "+500.0", "80", "2 |"],
-                    ["| fast", "9.000", "9.000", "0.700", "150", "150", "+50", "12800", "+100.0", "80", "1 |"]]
+    assert rows == [["| fast", "1.700", "1.700", "+0.700", "1500", "+500.0", "80", "2", "1.00 |"],
+                    ["| fast", "9.000", "9.000", "0.700", "150", "150", "150", "+50", "12800", "+100.0", "80", "1", "1.00 |"]]
 
 
 @pytest.mark.parametrize(("values", "share", "value"), [([], 0.5, 0), ([7], 0.99, 7), ([3, 1, 2], 0.5, 2),
                                                         (list(range(100)), 0.99, 99)])
 def test_quantiles(values: list[int], share: float, value: float) -> None:
     assert at(values, share) == value
+
+
+def test_a_sample_counts_for_the_innermost_file_of_ours() -> None:
+    stacks = [
+        "main (moderation/cli/serve.py:1);run (asyncio/runners.py:1);send (moderation/upstream.py:1);f (aiohttp/client.py:2) 6",
+        "run (asyncio/runners.py:1);find (/x/moderation/detect/pattern.py:9);Match (re2/__init__.py:1) 3",
+        "data_received (uvicorn/protocols/http/httptools_impl.py:1) 1",
+    ]
+    assert shares(stacks) == {"HTTP with the upstream": 0.6, "judging: detectors": 0.3, "HTTP with the client": 0.1}
+    text = table({"whole": (1000.0, shares(stacks))})
+    assert "| judging: detectors | 30.0% | 300 |" in text
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it reads CPU and memory from /proc")
+def test_a_chat_and_a_load_beside_are_measured(tmp_path: Path) -> None:
+    for load in ("chat of 40 turns", "beside prompts"):
+        command = [sys.executable, "-m", "bench.run", "--quick", "--targets", "pass", "--loads", load, "--out", str(tmp_path / load)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+    kept, = (tmp_path / "chat of 40 turns").glob("*.json")
+    (figures,) = json.loads(kept.read_text())["targets"]["pass"].values()
+    assert figures["requests"] == 40
+    assert figures["turn_1_p50_us"] > 0
+    assert figures["turn_40_p50_us"] > 0
