@@ -639,6 +639,26 @@ def test_client_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(go())
 
 
+def test_without_a_key_only_health_and_readiness_are_told(tmp_path: Path) -> None:
+    """A probe has no key. What /readyz tells is all that a stranger learns: no path, no rule, no tenant."""
+    config = settings(tmp_path, KEYS)
+
+    async def go() -> None:
+        async with Kitchen(tmp_path, config=config, host="0.0.0.0", admin_token=TOKEN) as kitchen:
+            assert (await call(kitchen, "GET", "/healthz")).status == 200
+            ready = await call(kitchen, "GET", "/readyz")
+            assert ready.status == 200
+            assert ready.json.keys() == {"status", "policy", "detectors", "log"}
+            assert [set(one) for one in ready.json["policy"]["active"]] == [{"id", "hash", "signed", "generation"}]
+            assert str(tmp_path) not in ready.body.decode()
+            for method, path in (("GET", "/v1/models"), ("POST", "/moderate"), ("POST", "/v1/chat/completions"), ("GET", "/x")):
+                assert (await call(kitchen, method, path)).status == 401, path
+            for path in ("/metrics", "/docs"):
+                assert (await call(kitchen, "GET", path)).status == 404, path
+
+    run(go())
+
+
 def test_a_client_key_never_goes_upstream_even_where_there_is_no_other(tmp_path: Path) -> None:
     config = settings(tmp_path, KEYS)
 

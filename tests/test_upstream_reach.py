@@ -110,6 +110,19 @@ def test_a_proxy_that_does_not_help_is_told(note: str, says: bytes | None, schem
     run(go())
 
 
+def test_a_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+    async def go() -> None:
+        async with FakeUpstream(json_script({})) as fake:
+            assert await asked(fake.base, Reach()) == b"{}"
+
+    run(go())
+
+
 def test_no_secret_is_shown() -> None:
     assert "proxys" not in repr(Reach(proxy="http://p:1", proxy_auth=f"me:{SECRET}"))
 

@@ -193,3 +193,19 @@ def test_a_page_that_calls_us_by_its_own_name(tmp_path_factory: pytest.TempPathF
             assert bool(it.received) == (status == 200)
             assert re.search(rb"x-should-retry: false", seen.raw) or status == 200
             assert it.say(GET.replace(b"localhost", b"10.0.0.1") + END).statuses == [200]  # a probe by the pod's address
+
+
+def test_a_page_may_send_and_never_read(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A browser sends a plain POST to 127.0.0.1 for any page; what it may read, the answer's headers say. Keys end both."""
+    foreign = [b"origin: https://evil.example", b"content-type: text/plain"]
+    asks = GET.replace(b"GET /healthz", b"OPTIONS /v1/chat/completions") + b"origin: https://evil.example\r\n" \
+        b"access-control-request-method: POST\r\naccess-control-request-private-network: true\r\n" + END
+    config = tmp_path_factory.mktemp("keys") / "moderation.yaml"
+    config.write_text(f"clients:\n  - {{name: app, key_sha256: {'a' * 64}}}\n")
+    for more, status in (({}, 200), ({"config": str(config)}, 401)):
+        with served(tmp_path_factory.mktemp("http"), json_script(answer()), **more) as it:
+            sent = it.say(head(*foreign))
+            assert (sent.statuses, len(it.received)) == ([status], int(status == 200))
+            asked = it.say(asks)
+            assert asked.statuses[0] >= 400
+            assert b"access-control-" not in (sent.raw + asked.raw).lower()

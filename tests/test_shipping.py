@@ -1,0 +1,66 @@
+"""What is shipped: every package pinned, and a container without rights and without secrets. It builds no image."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import requires
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+INSTALL = (ROOT / "scripts" / "install").read_text("utf-8")
+DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
+
+
+def pins() -> dict[str, str]:
+    lines = [line for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines() if line and not line.startswith("#")]
+    found = dict(line.split("==") for line in lines)
+    assert len(found) == len(lines)
+    return {canonicalize_name(name): version for name, version in found.items()}
+
+
+def needed(name: str, extras: frozenset[str], seen: set[tuple[str, frozenset[str]]]) -> set[str]:
+    """Every package that one brings with it here, itself not counted."""
+    if (name, extras) in seen:
+        return set()
+    seen.add((name, extras))
+    found = set()
+    for line in requires(name) or []:
+        one = Requirement(line)
+        if one.marker is None or any(one.marker.evaluate({"extra": extra}) for extra in extras | {""}):
+            found |= {canonicalize_name(one.name)} | needed(one.name, frozenset(one.extras), seen)
+    return found
+
+
+def test_every_package_is_pinned() -> None:
+    every = needed("moderation", frozenset({"otel", "dev"}), set()) - {"moderation"}
+    assert {"aiohttp", "cryptography", "opentelemetry-sdk", "multidict"} <= every, "those of others, too"
+    assert sorted(every - pins().keys()) == []
+    assert all(re.fullmatch(r"[0-9][0-9a-z.+]*", version) for version in pins().values()), "one version each"
+
+
+def test_every_way_to_install_keeps_to_the_pins() -> None:
+    installs = [line for line in INSTALL.splitlines() if "pip install" in line]
+    assert len(installs) == 1
+    assert '--constraint "$here/constraints.txt"' in installs[0]
+    makefile, ci = (ROOT / "Makefile").read_text("utf-8"), (ROOT / ".ci" / "run").read_text("utf-8")
+    assert "scripts/install --dev" in makefile
+    assert "make --no-print-directory install" in ci
+    assert "RUN scripts/install /opt/moderation" in DOCKERFILE
+    for text in (makefile, ci, DOCKERFILE):
+        assert "pip install" not in text
+        assert not re.search(r"\b(curl|wget)\b", text)
+
+
+def test_the_container_has_no_rights_and_no_secret() -> None:
+    last = DOCKERFILE[DOCKERFILE.rindex("\nFROM "):]
+    users = re.findall(r"(?m)^USER (\S+)$", last)
+    assert users == ["10001:10001"]
+    assert last.index("\nUSER ") < last.index("\nENTRYPOINT "), "nobody runs before that"
+    assert re.findall(r"(?m)^COPY (.*)$", last) == ["--from=build /opt/moderation /opt/moderation"]
+    assert "-m 0700 /data" in last
+    assert 'VOLUME ["/data"]' in last
+    assert not re.search(r"(?i)(token|secret|password|api_key)", DOCKERFILE)
+    assert "ADD " not in DOCKERFILE
