@@ -648,7 +648,7 @@ def test_without_a_key_only_health_and_readiness_are_told(tmp_path: Path) -> Non
             assert (await call(kitchen, "GET", "/healthz")).status == 200
             ready = await call(kitchen, "GET", "/readyz")
             assert ready.status == 200
-            assert ready.json.keys() == {"status", "policy", "detectors", "log"}
+            assert ready.json.keys() == {"status", "workers", "policy", "detectors", "log"}
             assert [set(one) for one in ready.json["policy"]["active"]] == [{"id", "hash", "signed", "generation"}]
             assert str(tmp_path) not in ready.body.decode()
             for method, path in (("GET", "/v1/models"), ("POST", "/moderate"), ("POST", "/v1/chat/completions"), ("GET", "/x")):
