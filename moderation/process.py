@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
 import os
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from moderation import oplog
 from moderation.events import Say
+from moderation.heap import few_arenas
 from moderation.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
 Work = Callable[[Metrics, Say], Coroutine[Any, Any, int]]
 """What a process does, to its exit code."""
 Loop = Callable[[], asyncio.AbstractEventLoop]
-ARENAS = 2
-"""Heaps of the C library, which gives each thread one of its own up to 8 a processor."""
-_M_ARENA_MAX = -8  # mallopt(3)
 
 
 def run(level: str, work: Work, loop: Loop | None = None, worker: int | None = None) -> int:
@@ -41,15 +37,6 @@ def run(level: str, work: Work, loop: Loop | None = None, worker: int | None = N
             return runner.run(work(metrics, say))
     finally:
         writer.close()
-
-
-def few_arenas() -> None:
-    """Have all threads share a few heaps: each in which a policy was built once would keep the room for it, some 50 MB.
-
-    Where the C library has no such setting (musl, macOS), nothing happens.
-    """
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS)
 
 
 def quick() -> Loop | None:

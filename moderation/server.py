@@ -22,6 +22,7 @@ from moderation.connection import Bounds, Connection
 from moderation.desk import ADMIN, PUBLIC, Asker, Desk, has_token, may_see, refusal
 from moderation.errors import LogError, Refused, UpstreamError
 from moderation.events import Say
+from moderation.flow import saying
 from moderation.flow.account import Account
 from moderation.flow.admission import Admission, Admitted
 from moderation.flow.chat import Chat
@@ -244,11 +245,7 @@ class Sidecar:
         self.metrics.add("upstream_answers", f"{answer.status // 100}xx")
         account.answering(answer.status, time.perf_counter() - begun)
         try:
-            out = [(n.lower(), v) for n, v in answer.headers if n.lower() != b"x-request-id"]
-            theirs = header(answer.headers, b"x-request-id")
-            if theirs is not None:
-                out.append((b"x-upstream-request-id", theirs))
-            out.append((b"x-request-id", request_id.encode()))
+            out = [*saying.head(answer.headers, decoded=False), (b"x-request-id", request_id.encode())]
             await send({"type": "http.response.start", "status": answer.status, "headers": out})
             async for chunk in answer.chunks():
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import http.client
 import json
 import os
@@ -110,32 +109,6 @@ def test_a_second_process_takes_a_log_of_its_own(tmp_path: Path) -> None:
         assert (tmp_path / "data" / "log-1").is_dir()
         assert (one.end(), other.end()) == (0, 0)
     assert verify(tmp_path / "data").exit_code == 0
-
-
-HEAPS = """
-import ctypes, sys, threading
-from moderation.process import few_arenas
-libc = ctypes.CDLL(None)
-libc.fopen.restype = ctypes.c_void_p
-few_arenas()
-together = threading.Barrier(6)
-def work():
-    together.wait()
-    kept = [bytearray(5000) for _ in range(50)]
-    together.wait()
-threads = [threading.Thread(target=work) for _ in range(6)]
-for one in threads: one.start()
-for one in threads: one.join()
-file = ctypes.c_void_p(libc.fopen(sys.argv[1].encode(), b"w"))
-libc.malloc_info(0, file)
-libc.fclose(file)
-"""
-
-
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="only glibc tells of its heaps")
-def test_threads_share_a_few_heaps(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-c", HEAPS, str(tmp_path / "info")], cwd=ROOT, check=True, timeout=60)
-    assert (tmp_path / "info").read_text().count("<heap nr=") == 2
 
 
 def ask(port: int, stream: bool) -> socket.socket:

@@ -22,6 +22,7 @@ from moderation.events import Say, Value
 from moderation.flow.policies import Loaded, PolicyRejected, Sources
 from moderation.flow.reading import Active
 from moderation.flow.trial import trial
+from moderation.heap import trim
 from moderation.metrics import Metrics
 from moderation.policy.archive import archive, from_archive
 from moderation.policy.compile import Compiled, compile_policy
@@ -97,6 +98,12 @@ class FileLoader:
 
     def __call__(self, path: str | None, generation: int) -> Loaded:
         """Raises PolicyRejected with every fault."""
+        try:
+            return self._load(path, generation)
+        finally:
+            trim()
+
+    def _load(self, path: str | None, generation: int) -> Loaded:
         file = Path(path) if path is not None else default_policy()
         found, sources = compiled(file)
         errors = [fault for fault in found.faults if fault.level is Grade.ERROR]
@@ -128,13 +135,14 @@ class FileLoader:
         dead: set[str] = set()
 
         def tell(detector: str, state: State) -> None:
-            if self._newest.get(path) is runner:
+            if self._newest.get(path) is ref():
                 self._changed(detector, state, dead)
 
         categories = {name: frozenset(spec.categories) for name, spec in policy.detectors.items()}
         runner = Runner(detectors, timeouts, inline=inline(detectors), cache=self._cache, observe=self._observe, workers=workers,
                         categories=categories, tell=tell)
-        self._runners = [*(one for one in self._runners if one() is not None), weakref.ref(runner)]
+        ref = weakref.ref(runner)  # `tell` must not hold it: a circle waits for the garbage collector, and that for hours
+        self._runners = [*(one for one in self._runners if one() is not None), ref]
         self._newest[path] = runner
         return runner
 

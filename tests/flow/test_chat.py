@@ -441,6 +441,19 @@ def test_content_does_not_get_by_as_something_else(tmp_path: Path) -> None:
     run(go())
 
 
+def test_nobody_upstream_speaks_in_our_name(tmp_path: Path) -> None:
+    named = (("content-type", "application/json"), ("X-Moderation-Action", "block"), ("x-moderation-decision", "forged.0"), ("x-request-id", "theirs"))
+
+    async def go() -> None:
+        async with Kitchen(tmp_path, Script([b"{}"], 200, named, "length")) as kitchen:
+            reply = await kitchen.ask("GET", "/v1/models")
+            assert reply.status == 200
+            assert (reply.header("x-moderation-action"), reply.header("x-moderation-decision")) == (None, None)
+            assert reply.header("x-upstream-request-id") == "theirs"
+
+    run(go())
+
+
 def test_a_client_that_leaves_ends_what_is_only_passed_on(tmp_path: Path) -> None:
     async def go() -> None:
         async with Kitchen(tmp_path, Script([Hold(asyncio.Event())])) as kitchen:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Iterable
 
 from moderation.detect.run.breaker import FAILURES, Breaker, State
@@ -20,8 +21,11 @@ class Trials:
         self, detectors: Iterable[str], ask: Callable[[str], Awaitable[object]], tell: Callable[[str, State], None],
         make: Callable[[], Breaker] = Breaker,
     ) -> None:
-        """`ask` asks a detector about a text of ours; `tell` hears of each change of a breaker."""
-        self._ask = ask
+        """`ask`, a method, asks a detector about a text of ours; `tell` hears of each change of a breaker.
+
+        The method's object is not kept alive: when it goes, with the last request of a policy that was replaced, trials end.
+        """
+        self._ask = weakref.WeakMethod(ask)
         self._tell = tell
         self._breakers = {name: make() for name in detectors}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -42,9 +46,9 @@ class Trials:
 
     async def _try(self, detector: str, breaker: Breaker) -> None:
         """Try a detector in doubt; as long as it gives no answer, it is not asked about others' texts."""
-        while True:
+        while (answers := await self._answers(detector)) is not None:
             before = breaker.state
-            pause = breaker.tried(not is_failure(await self._ask(detector)), time.monotonic())
+            pause = breaker.tried(answers, time.monotonic())
             if breaker.state is not before:
                 self._tell(detector, breaker.state)
             if pause is None:
@@ -54,6 +58,11 @@ class Trials:
                 return
             breaker.try_again()
             self._tell(detector, State.HALF_OPEN)
+
+    async def _answers(self, detector: str) -> bool | None:
+        """Whether a detector gives an answer; None where there is nobody to ask it any more."""
+        ask = self._ask()
+        return None if ask is None else not is_failure(await ask(detector))
 
     def leave(self) -> None:
         """Begin no further trial; from any thread."""
