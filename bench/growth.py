@@ -52,12 +52,16 @@ class Limits:
                 f"at most {self.threads} more after the warm-up; no thread lost, nothing in flight")
 
 
+STRETCHES = 12
+"""Of the time after the warm-up. The lowest of each counts: what a policy takes to be built comes and goes, a leak stays."""
+
+
 @dataclass(frozen=True)
 class Growth:
-    """How a figure went after the warm-up."""
+    """How the lowest of a figure went after the warm-up."""
 
     before: float
-    """The median of the first third."""
+    """The median of the first third of the stretches."""
     after: float
     """The median of the last third."""
     slope: float
@@ -70,18 +74,22 @@ class Growth:
         return max(0.0, min(self.after - self.before, self.slope * self.seconds))
 
     def told(self) -> str:
-        return (f"{self.before / MIB:.1f} -> {self.after / MIB:.1f} MiB (medians of the first and last third after the warm-up), "
-                f"slope {self.slope * 3600 / MIB:+.1f} MiB an hour over {self.seconds:.0f} s")
+        return (f"{self.before / MIB:.1f} -> {self.after / MIB:.1f} MiB (the lowest of each of {STRETCHES} stretches after the "
+                f"warm-up; medians of the first and last third), slope {self.slope * 3600 / MIB:+.1f} MiB an hour over "
+                f"{self.seconds:.0f} s")
 
 
 def growth(rows: Sequence[Row], figure: str, limits: Limits) -> Growth | None:
     """None where the run was too short to tell."""
     end = rows[-1].seconds if rows else 0.0
-    warm = [row for row in rows if row.seconds >= max(limits.warm, end / 5)]
-    if end < limits.shortest or len(warm) < 6:
+    start = max(limits.warm, end / 5)
+    warm = [row for row in rows if row.seconds >= start]
+    if end < limits.shortest or len(warm) < 2 * STRETCHES:
         return None
-    times, values = [row.seconds for row in warm], [float(getattr(row, figure)) for row in warm]
-    third = len(warm) // 3
+    stretches = [warm[at * len(warm) // STRETCHES : (at + 1) * len(warm) // STRETCHES] for at in range(STRETCHES)]
+    lowest = [min(some, key=lambda row: float(getattr(row, figure))) for some in stretches]
+    times, values = [row.seconds for row in lowest], [float(getattr(row, figure)) for row in lowest]
+    third = STRETCHES // 3
     return Growth(median(values[:third]), median(values[-third:]), linear_regression(times, values).slope, times[-1] - times[0])
 
 

@@ -32,6 +32,8 @@ MEMORY: list[tuple[str, Callable[[float], float], int, bool]] = [
     ("it stays", lambda at: 250, 600, False),
     ("noise", lambda at: 250 + NOISE.uniform(-6, 6), 600, False),
     ("waves", lambda at: 250 + 12 * (at % 60 < 30), 600, False),
+    ("policies that are built, more slowly in the end", lambda at: 250 + 60 * (at % 30 < (10 if at < 400 else 20)), 600, False),
+    ("a leak under them", lambda at: 250 + at / 20 + 60 * (at % 30 < 15), 600, True),
     ("growth while it warms up", lambda at: 100 + min(at, 110), 600, False),
     ("one peak at the end", lambda at: 250 + 300 * (at > 590), 600, False),
     ("it falls", lambda at: 300 - at / 10, 600, False),
