@@ -240,6 +240,8 @@ class Log:
                     break
                 self._wake.wait(rest)
             closing = self._closing
+        if self._written and not closing and len(self._pairs.open) >= self._limits.siblings:
+            time.sleep(self._limits.gather)  # each fdatasync takes the interpreter from the event loop, several times
         taken = self._take_queue()
         if self.latched is not None:
             for waiting in taken:

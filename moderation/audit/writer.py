@@ -34,6 +34,9 @@ class Limits:
     queue: int = 4096
     wait: float = 0.1
     """Seconds that a strict append waits for a place in a full queue."""
+    siblings: int = 4
+    gather: float = 0.002
+    """With so many requests open, a strict append waits so many seconds for others to share its fdatasync."""
     lag: float = 0.04
     """Seconds until an fsync covers a fast append; with the fsync itself it stays below 50 ms."""
     checkpoint_every: float = 1.0

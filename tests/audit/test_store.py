@@ -628,3 +628,31 @@ def test_strict_appends_are_written_at_once_and_wait_for_one_sync(tmp_path: Path
 
     asyncio.run(run())
     assert verify(tmp_path).exit_code == 0
+
+
+@pytest.mark.parametrize(("siblings", "syncs"), [(3, 1), (50, 2)])
+def test_strict_appends_of_a_busy_log_share_an_fdatasync(tmp_path: Path, siblings: int, syncs: int) -> None:
+    class Counting(Disk):
+        done = threading.Semaphore(0)
+        count = 0
+
+        def fdatasync(self, fd: int) -> None:
+            super().fdatasync(fd)
+            self.count += 1
+            self.done.release()
+
+    async def run() -> None:
+        disk = Counting()
+        log = Log.open(tmp_path, disk=disk, limits=Limits(siblings=siblings, gather=0.5, checkpoint_every=60.0))
+        await log.append_all([opened(ulid(i)) for i in range(1, 5)], strict=True)
+        before = disk.count
+        first = asyncio.create_task(log.append(closed(ulid(1), 0), strict=True))
+        if siblings > 4:
+            await first
+        else:
+            await asyncio.sleep(0.1)
+        await asyncio.gather(first, log.append(closed(ulid(2), 0), strict=True))
+        assert disk.count - before == syncs
+        await log.close()
+
+    asyncio.run(run())
