@@ -34,6 +34,7 @@ PARTS: tuple[tuple[str, str], ...] = (
     ("figures, traces, the operator's log", r"moderation/(metrics|tracing|oplog|events|pulse)"),
 )
 LOADS = (("whole, 32 clients", Shape(0, 32, 640)), ("64-chunk stream, 8 clients, back to back", Shape(0, 8, 80, True)))
+_WAITS = re.compile(r";(?:wait|Condition\.wait|_worker) \([^;]*\)$")
 _FRAME = re.compile(r".*\((.*):\d+\)$")
 
 
@@ -54,6 +55,8 @@ def shares(stacks: Iterable[str]) -> Mapping[str, float]:
     counts: Counter[str] = Counter()
     for line in stacks:
         frames, _, count = line.rpartition(" ")
+        if _WAITS.search(frames):  # a thread that waits for work; py-spy takes some of them for busy
+            continue
         counts[part_of(frames.split(";"))] += int(count)
     total = sum(counts.values()) or 1
     return {name: count / total for name, count in counts.most_common()}
@@ -105,7 +108,7 @@ def main(arguments: Sequence[str]) -> int:
         measured = {name: profiled(target.port, target.pid, shape, chosen.seconds, folder / "raw") for name, shape in LOADS}
     facts = machine(ROOT)
     head = [f"# Profile of {facts.pop('date')}, durability {chosen.durability}", "", *(f"- {k}: {v}" for k, v in facts.items()),
-            f"- command: `python -m bench.profile {' '.join(arguments)}`".replace(" `", "`"), ""]
+            f"- command: `{' '.join(['python -m bench.profile', *arguments])}`", ""]
     text = "\n".join([*head, table(measured)])
     print(text)
     path: Path = chosen.out / f"{time.strftime('%Y-%m-%d-%H%M%S', time.gmtime())}-profile-{chosen.durability}.md"

@@ -61,6 +61,7 @@ def test_a_sample_counts_for_the_innermost_file_of_ours() -> None:
         "main (moderation/cli/serve.py:1);run (asyncio/runners.py:1);send (moderation/upstream.py:1);f (aiohttp/client.py:2) 6",
         "run (asyncio/runners.py:1);find (/x/moderation/detect/pattern.py:9);Match (re2/__init__.py:1) 3",
         "data_received (uvicorn/protocols/http/httptools_impl.py:1) 1",
+        "run (threading.py:1);_turn (moderation/audit/store.py:1);Condition.wait (threading.py:3) 50",
     ]
     assert shares(stacks) == {"HTTP with the upstream": 0.6, "judging: detectors": 0.3, "HTTP with the client": 0.1}
     text = table({"whole": (1000.0, shares(stacks))})
