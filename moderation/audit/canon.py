@@ -29,19 +29,14 @@ def encode(value: object) -> bytes:
     """The one form of a leaf. Raises CanonError for what has none, and for more than MAX_LEAF bytes."""
     if type(value) is not dict:
         raise CanonError("leaf: expected an object at the top")
-    data = encode_part(value)
+    _check(value)
+    try:
+        data = _ENCODER.encode(value).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise CanonError(f"leaf: a lone surrogate at character {error.start}") from None
     if len(data) > MAX_LEAF:
         raise CanonError(f"leaf: {len(data)} bytes, the most is {MAX_LEAF}; split it into parts")
     return data
-
-
-def encode_part(value: object) -> bytes:
-    """The canonical form of any value, of any length: for measuring, and for hashing what is not a leaf."""
-    _check(value)
-    try:
-        return _ENCODER.encode(value).encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise CanonError(f"leaf: a lone surrogate at character {error.start}") from None
 
 
 def decode(data: bytes) -> dict[str, object]:
