@@ -165,10 +165,15 @@ class _Reader:
                 return _literal(char)
 
     def klass(self) -> Node:
-        """A bracketed class: kept as it is, with the normalised forms of its members beside them."""
+        """A bracketed class: its members, with their normalised forms beside them.
+
+        Signs are written as their code points: RE2 takes the `[:` of `[[:]` for itself alone, but in a longer expression, where a
+        `:]` may follow, for the beginning of a POSIX class.
+        """
         begin = self.at
         at = begin + 1
         at += self.text.startswith("^", at)
+        written = self.text[begin:at]
         first = True
         extra: set[str] = set()
         low: str | None = None
@@ -179,13 +184,16 @@ class _Reader:
                 raise BadRegex("this [ is never closed", begin)
             if self.text[at] == "-" and low is not None and not ranged and not self.text.startswith("]", at + 1):
                 ranged, at = True, at + 1
+                written += "-"
                 continue
+            start = at
             member, at = self.member(at)
+            written += self.text[start:at] if member is None or member.isalnum() else _code(member)
             if member is not None:
                 extra |= _images(low if ranged and low is not None else member, member, at)
             low, ranged = (None, False) if ranged else (member, False)
         self.at = at + 1
-        return Atom(self.text[begin:at] + "".join(f"\\x{{{ord(char):x}}}" for char in sorted(extra)) + "]")
+        return Atom(written + "".join(map(_code, sorted(extra))) + "]")
 
     def member(self, at: int) -> tuple[str | None, int]:
         """One member of a class, or None where it stands for many; and where the next begins."""
@@ -209,9 +217,13 @@ def _hex(text: str, at: int) -> str:
     return chr(code)
 
 
+def _code(char: str) -> str:
+    return f"\\x{{{ord(char):x}}}"
+
+
 def _literal(char: str) -> Node:
     """One code point, spelled as it will be in the normalised text."""
-    atoms = tuple(Atom(f"\\x{{{ord(one):x}}}" if not one.isascii() or not one.isalnum() else one) for one in image(char))
+    atoms = tuple(Atom(one if one.isascii() and one.isalnum() else _code(one)) for one in image(char))
     return atoms[0] if len(atoms) == 1 else Chain(atoms)
 
 

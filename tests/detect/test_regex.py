@@ -174,3 +174,32 @@ def _quiet() -> re2.Options:
     options = re2.Options()
     options.log_errors = False
     return options
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("[[:]", "[:"),
+        ("[:[]", "[:"),
+        ("[^[:]", "ab"),
+        ("[-[:]", "-[:"),
+        ("[!-/]", "!/"),
+        ("[[:alpha:]:]", "a:"),
+        ("[\\d-]", "1-"),
+        ("[]a]", "]a"),
+    ],
+)
+@pytest.mark.parametrize("around", ["(?:{})|(?:x[:]])", "(?:[[:]\0c)|(?:{})|[:alpha:]"])
+def test_a_class_means_the_same_in_any_company(text: str, kept: str, around: str) -> None:
+    """`[[:]` alone is two signs to RE2; before a `:]` it would begin the name of a class."""
+    alone = re2.compile(source(parse(text)))
+    joined = re2.compile(source(parse(around.format(text))))
+    for char in kept:
+        assert alone.fullmatch(char)
+        assert joined.fullmatch(char)
+
+
+def test_a_policy_of_classes_becomes_one_expression() -> None:
+    """Found by the fuzzer: each is taken, so their union must be."""
+    parts = [source(parse(text)) for text in ("[[:]\0c", "[:]]", "x[:alpha:]")]
+    re2.compile("|".join(f"(?:{part})" for part in parts))
