@@ -36,13 +36,15 @@ class Prefilter:
             # By the function that scans: nothing is told for one that looks in a way of its own.
             if isinstance(one, Patterns) and type(one).scan is Patterns.scan:
                 patterns.append(one)
-            elif isinstance(one, Words) and type(one).scan is Words.scan and len(one.forms) <= MOST_TERMS:
+            elif isinstance(one, Words) and type(one).scan is Words.scan and len(one.whole) + len(one.within) <= MOST_TERMS:
                 lists.append(one)
         self.covers = frozenset({*(one.id for one in patterns), *(one.id for one in lists)})
         """The detectors that it answers for."""
         self._matcher = Matcher([pattern for one in patterns for pattern in one.patterns])
         self._encoded = encoded
-        self._terms = AnyTerm(frozenset(term for one in lists for term in one.forms))
+        self._terms = AnyTerm(
+            frozenset(term for one in lists for term in one.whole), frozenset(term for one in lists for term in one.within)
+        )
 
     def warm(self, final: bool) -> None:
         """Build what looks at whole texts, or at growing ones, will take."""
@@ -50,12 +52,13 @@ class Prefilter:
 
     def quiet(self, text: str, start: int, final: bool) -> int | None:
         """How far all of them are done, where none of them finds anything before that; None where each must be asked."""
+        begun = len(text)
         if self._terms:
             folded = fold(text[start:])
-            if self._terms.stands_in(folded) or (not final and self._terms.begins_in(folded)):
+            if self._terms.stands_in(folded):
                 return None
+            if not final:
+                begun = self._terms.pending(text, folded, start)
         hold = self._matcher.quiet(text, start, final)
-        if hold is None or not self._encoded:
-            return hold
-        waits = STRETCHES.quiet(text, start, final)
-        return None if waits is None else min(hold, waits)
+        waits = STRETCHES.quiet(text, start, final) if self._encoded and hold is not None else len(text)
+        return None if hold is None or waits is None else min(hold, waits, begun)

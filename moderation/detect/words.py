@@ -124,15 +124,20 @@ class _Group:
 
 
 class AnyTerm:
-    """Whether any of some terms stands in a folded text at all: no lists, no words, no places."""
+    """Whether any of some terms stands in a folded text at all, and where one may begin: no lists, no findings."""
 
-    def __init__(self, terms: frozenset[str]) -> None:
-        self._longest = max(map(len, terms), default=0)
-        self._firsts = frozenset(term[0] for term in terms)
+    def __init__(self, whole: frozenset[str], parts: frozenset[str]) -> None:
+        """Terms that are looked for as whole words alone, and those that are looked for within words, too."""
+        every = whole | parts
+        self._longest = max(map(len, every), default=0)
+        self._firsts = frozenset(term[0] for term in every)
         self._machine = ahocorasick.Automaton()
-        for term in terms:
+        for term in every:
             self._machine.add_word(term, True)
-        if terms:
+        self._within = ahocorasick.Automaton()
+        for term in parts:
+            self._within.add_word(term, True)
+        if every:
             self._machine.make_automaton()
 
     def __bool__(self) -> bool:
@@ -141,11 +146,15 @@ class AnyTerm:
     def stands_in(self, folded: str) -> bool:
         return next(self._machine.iter(folded), None) is not None
 
-    def begins_in(self, folded: str) -> bool:
-        """Whether the end of the text may be one that is half written."""
-        length = len(folded)
-        places = range(max(0, length - self._longest), length)
-        return any(folded[place] in self._firsts and self._machine.match(folded[place:]) for place in places)
+    def pending(self, text: str, folded: str, start: int) -> int:
+        """The first place from which the rest of the text is the beginning of a term. `folded` is text[start:]."""
+        length, firsts = len(folded), self._firsts
+        for place in range(max(0, length - self._longest), length):
+            if folded[place] in firsts and self._machine.match(folded[place:]):
+                at = start + place
+                if not at or not (joins(text[at - 1]) and joins(text[at])) or self._within.match(folded[place:]):
+                    return at
+        return start + length
 
 
 class Words:
@@ -173,8 +182,11 @@ class Words:
         self._version = digest.hexdigest()
         self._groups = [_Group(terms, whole, folded) for (whole, folded), terms in grouped.items() if terms]
         self._folds = any(group.folded for group in self._groups)
-        self.forms = frozenset(fold(term) for terms in grouped.values() for term, _ in terms)
-        """Every term as it is looked for, folded: a text without any of them, folded, has no finding."""
+        self.whole, self.within = (
+            frozenset(fold(term) for (whole, _), terms in grouped.items() if whole is kind for term, _ in terms)
+            for kind in (True, False)
+        )
+        """Every term as it is looked for, folded: as whole words alone, and within words. A text without them has no finding."""
         self._reach = max((group.longest for group in self._groups), default=0)
 
     @property

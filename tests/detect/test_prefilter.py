@@ -56,12 +56,15 @@ def test_it_never_says_more_than_each_detector(text: str, start: int, final: boo
     ("a plain 中文句子，", 13, "nor here"),
     ("write to lena", 9, "an address may have begun"),
     ("write to lena@example.com ", None, "an address"),
-    ("how to kill my", None, "the list of a detector may go on"),
+    ("how to kill my", 7, "a term may have begun"),
+    ("he tells: overkill ", 19, "not within a word"),
+    ("he tells: underflow ", 15, "but for a list that looks within words"),
+    ("kill myself", None, "a term"),
 ])  # fmt: skip
 def test_what_it_says_of_a_stream(text: str, hold: int | None, note: str) -> None:
     detectors: list[Detector] = [
         Patterns("mail", [Pattern("mail", "M", r"[a-z]+@[a-z.]+[a-z]", reach=64)], ["c"]),
-        Words("words", "c", [Terms("methods", ["kill myself"])]),
+        Words("words", "c", [Terms("methods", ["kill myself"]), Terms("within", ["flow on"], whole_word=False)]),
     ]
     assert Prefilter(detectors).quiet(text, 0, False) == hold
 
