@@ -95,6 +95,10 @@ EVENTS: Mapping[str, Event] = {
         Level.WARNING, "With `workers`: one ended without being told to, and is started again after `wait` seconds.",
         ("worker", "how", "wait"), "See the lines of that worker before it; SIGKILL is mostly the kernel's, short of memory.",
         "worker {worker} {how}; it is started again in {wait:g} s"),
+    "worker_unstarted": Event(
+        Level.ERROR, "With `workers`: the system gave no process for one that ended; tried again after `wait` seconds.",
+        ("worker", "why", "wait"), "Look for memory, processes and file descriptors at their limits; the other workers go on.",
+        "worker {worker} cannot be started: {why}; it is tried again in {wait:g} s"),
     "worker_killed": Event(
         Level.ERROR, "With `workers`: one hangs, and is killed.", ("worker", "process", "why"),
         "Report it, where it comes again.", "worker {worker} (process {process}) {why} and is killed"),

@@ -135,35 +135,56 @@ class Supervisor:
         """Have a worker of this number, until the end."""
         failures = 0
         while not self._stop.is_set():
-            worker = await self._start(number)
+            try:
+                worker = await self._start(number)
+            except OSError as error:  # no memory, process or descriptor to be had: no reason to end those that serve
+                await self._unstarted(number, error.strerror or "", failures := failures + 1)
+                continue
             served, code = await self._live(worker)
             if worker.late and not self._stop.is_set():
                 continue
             if self._stop.is_set() or not self._complete:
                 if not self._stop.is_set():
-                    self._code, self._why = _exit_code(code), worker.why or f"worker {number} {_ended(code)}"
-                    self.stop()
+                    self._fail(_exit_code(code), worker.why or f"worker {number} {_ended(code)}")
                 elif code != -signal.SIGTERM:  # that is how one ends that had only begun to start
                     self._code = self._code or _exit_code(code)
                 return
             self._past.add("worker_restarts")
             failures = 0 if served else failures + 1
-            rest = min(_SLOWEST, 2.0 ** (failures - 1)) if failures else 0.0
             how = _ended(code) + (f": {worker.why}" if worker.why else "")
-            self._say("worker_ended", worker=number, how=how, wait=rest)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), rest)
+            self._say("worker_ended", worker=number, how=how, wait=_rest(failures))
+            await self._pause(_rest(failures))
+
+    async def _unstarted(self, number: int, why: str, failures: int) -> None:
+        if self._complete:
+            self._say("worker_unstarted", worker=number, why=why, wait=_rest(failures))
+            await self._pause(_rest(failures))
+        elif not self._stop.is_set():
+            self._fail(os.EX_OSERR, f"worker {number} cannot be started: {why}")
+
+    def _fail(self, code: int, why: str) -> None:
+        """Not all have come up: end, and say why."""
+        self._code, self._why = code, why
+        self.stop()
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), seconds)
 
     async def _start(self, number: int) -> Worker:
-        """A new process of the same interpreter: nothing of this one's memory, threads or locks goes over."""
+        """A new process of the same interpreter: nothing of this one's memory, threads or locks goes over. Raises OSError."""
         ours, theirs = socket.socketpair()
         with theirs:
             shared = [theirs.fileno(), *(one.fileno() for one in self._sockets)]
-            process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=asyncio.subprocess.PIPE, pass_fds=shared,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-                process_group=0,  # Ctrl-C reaches the supervisor alone, which then drains the workers
-            )
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *self._command, stdin=asyncio.subprocess.PIPE, pass_fds=shared,
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                    process_group=0,  # Ctrl-C reaches the supervisor alone, which then drains the workers
+                )
+            except OSError:
+                ours.close()
+                raise
         assert process.stdin is not None
         # The configuration goes over as it is, for its file may have changed since.
         process.stdin.write(pickle.dumps((self._config, number, shared[0], shared[1:])))
@@ -329,6 +350,11 @@ def _agreed(offers: Iterable[Mapping[str, str | None]]) -> dict[str, str]:
     first, *more = offers
     return {path: version for path, version in first.items()
             if version is not None and all(offer.get(path) == version for offer in more)}
+
+
+def _rest(failures: int) -> float:
+    """Seconds until a worker that has failed so many times in a row is started again."""
+    return min(_SLOWEST, 2.0 ** (failures - 1)) if failures else 0.0
 
 
 def _exit_code(code: int) -> int:

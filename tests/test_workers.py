@@ -401,7 +401,9 @@ ENDS = [
 ]
 
 
-def oversee(work: str, upto: str) -> tuple[list[dict[str, Any]], int, ModerationError | None]:
+def oversee(
+    work: str, upto: str, interpreter: Path = Path(sys.executable), ready: Callable[[], None] = lambda: None
+) -> tuple[list[dict[str, Any]], int, ModerationError | None]:
     """A supervisor over processes that only do this, until it has said this; what it said, its code, and the error."""
     lines: list[str] = []
     over = asyncio.Event()
@@ -414,8 +416,13 @@ def oversee(work: str, upto: str) -> tuple[list[dict[str, Any]], int, Moderation
     async def go() -> int:
         config = configuration({"upstream": "http://127.0.0.1:9/v1", "port": "0", "workers": "2", "drain": "0"})
         say = OperationalLog(write)
-        command = [sys.executable, "-c", WORKER.replace("DO", work)]
-        supervisor = Supervisor(config, Metrics(), [], say, lambda: say("ready", address="", upstream="", version=""), command)
+        command = [str(interpreter), "-c", WORKER.replace("DO", work)]
+
+        def served() -> None:
+            say("ready", address="", upstream="", version="")
+            ready()
+
+        supervisor = Supervisor(config, Metrics(), [], say, served, command)
         running = asyncio.create_task(supervisor.run())
         ending = asyncio.create_task(over.wait())
         await asyncio.wait((running, ending), return_when=asyncio.FIRST_COMPLETED, timeout=60)
@@ -449,6 +456,26 @@ def test_a_worker_that_ends_later_is_told_with_its_reason() -> None:
     assert error is None
     assert said[0]["event"] == "ready"
     assert said[1]["message"] == "worker 1 ended with exit code 74: the disk; it is started again in 0 s"
+
+
+def test_a_worker_that_cannot_be_started_again_is_tried_again_and_ends_nothing(tmp_path: Path) -> None:
+    """As where there is no memory or descriptor for a process: the others go on."""
+    interpreter = tmp_path / "python"
+    interpreter.symlink_to(sys.executable)
+    lost = """await asyncio.sleep(1)
+    if number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    await reading"""
+    said, code, error = oversee(lost, "worker_unstarted", interpreter, interpreter.unlink)
+    assert (code, error) == (0, None)
+    assert [line["event"] for line in said] == ["ready", "worker_ended", "worker_unstarted"]
+    assert said[2]["message"] == "worker 1 cannot be started: No such file or directory; it is tried again in 1 s"
+
+
+def test_a_first_worker_that_cannot_be_started_is_told(tmp_path: Path) -> None:
+    said, code, error = oversee("", "nothing", tmp_path / "python")
+    assert (said, code) == ([], 71)
+    assert str(error) == "worker 1 cannot be started: No such file or directory"
 
 
 def test_a_port_in_use_is_told(tmp_path: Path) -> None:

@@ -275,10 +275,7 @@ class Log:
         return min(due, default=None)
 
     def _take_queue(self) -> list[Waiting]:
-        taken: list[Waiting] = []
-        while self._queue:
-            taken.append(self._queue.popleft())
-        return taken
+        return [self._queue.popleft() for _ in range(len(self._queue))]
 
     def _commit(self, taken: Sequence[Waiting]) -> None:
         """One write for all that waits, one fdatasync for that and all fast leaves before it, then the acknowledgements."""
@@ -336,38 +333,44 @@ class Log:
                 if self._disk.room(self.folder) < self._limits.room:
                     return  # a gap leaf would just fit, and the next decision would not: one gap, and not one a second
                 self._writer.reopen()
-                self._declare()
                 self._writer.checkpoint()
+                self._declare()
             except (OSError, LogError):
                 return
             self._dirty_at = None
             self._unsynced.clear()
-            with self._wake:
-                if not self._lost:
-                    self.latched = None
 
     def _declare(self) -> None:
-        """Write down how many leaves are missing, and close the requests whose `close` is among them."""
+        """Write down how many leaves are missing, and close the requests whose `close` is among them.
+
+        A log that was down is up then: what comes before that is durable waits for it, so one gap is enough however much comes.
+        """
+        down, now = self.latched, self._clock.wall()
         with self._wake:
-            now = self._clock.wall()
             lost, since, unclosed = self._lost, self._lost_since, dict(self._unclosed)
-        if not lost:
-            return
-        self._put([gap(lost, self._cause, since), *(interrupted(*pair) for pair in unclosed.items())])
-        with self._wake:
+            bodies = [gap(lost, self._cause, since), *(interrupted(*pair) for pair in unclosed.items())] if lost else []
+            self._writer.write([bodies])
+            self.latched = None
+        try:
+            self._sync_ours(bodies)
+        except (OSError, LogError):
+            self.latched = down
+            raise
+        with self._wake:  # what did not fit the queue meanwhile is told next time
             self._lost, self._lost_since = self._lost - lost, now
             self._unclosed = {request: count for request, count in self._unclosed.items() if request not in unclosed}
 
     def _interrupt(self) -> None:
         """The log is closing and nothing more comes in: a `close` for each request that has none."""
         left = [interrupted(*pair) for pair in self._pairs.open.items()]
-        if left:
-            self._put(left)
-            self._pairs.open.clear()
+        self._writer.write([left])
+        self._sync_ours(left)
+        self._pairs.open.clear()
 
-    def _put(self, bodies: Bodies) -> None:
-        """Leaves of the log's own, made durable at once. Where that fails they are not lost: they are made anew."""
-        self._writer.write([bodies])
+    def _sync_ours(self, bodies: Bodies) -> None:
+        """Make leaves of the log's own durable. Where that fails they are not lost: they are made anew."""
+        if not bodies:
+            return
         self._ours, began = len(bodies), time.monotonic()
         self._writer.sync(self._writer.mark())
         self._ours = 0

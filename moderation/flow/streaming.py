@@ -171,12 +171,13 @@ class Carrier:
         plan = Plan(self.active, self.scope, self.speech, self.supplied)
         release = Release(plan, self.names, self.most_held)
         try:
-            await self._carry(release)
-        except UpstreamError as error:
-            self.failed = error.code
-            self.upstream.close()
-            if not release.ended():
-                await self._break_off(release, self.speech.failed(error))
+            try:
+                await self._carry(release)
+            except UpstreamError as error:
+                self.failed = error.code
+                self.upstream.close()
+                if not release.ended():
+                    await self._break_off(release, self.speech.failed(error))
         except LogError as error:
             self.upstream.close()
             self.outcome = "interrupted"

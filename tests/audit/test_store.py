@@ -304,6 +304,51 @@ def test_a_log_goes_on_once_there_is_room_for_more_than_the_gap(tmp_path: Path) 
     assert [(leaf["kind"], leaf.get("lost")) for leaf in check(tmp_path / "log-0")] == [("log_open", None), ("gap", 3)]
 
 
+def test_a_log_goes_on_with_one_gap_however_much_comes_meanwhile(tmp_path: Path) -> None:
+    """To go on takes some fsyncs; what is refused meanwhile must not keep the log down, and is counted all the same."""
+
+    class Slow(Disk):
+        full = False
+
+        def write(self, fd: int, data: bytes) -> None:
+            if self.full:
+                raise OSError(errno.ENOSPC, "no space")
+            super().write(fd, data)
+
+        def fdatasync(self, fd: int) -> None:
+            time.sleep(0.005)
+            super().fdatasync(fd)
+
+    async def run() -> int:
+        disk = Slow()
+        log = Log.open(tmp_path, disk=disk, limits=QUICK)
+        disk.full, refused, number = True, 0, 0
+
+        async def one() -> None:
+            nonlocal number, refused
+            number += 1
+            try:
+                await log.append(opened(ulid(number)), strict=True)
+            except LogError:
+                refused += 1
+
+        while refused < 100:
+            await one()
+        disk.full = False
+        while log.latched is not None:
+            await asyncio.gather(*(one() for _ in range(10)))
+            assert refused < 1_000_000
+        for _ in range(5):
+            await one()
+        await log.close()
+        return refused
+
+    refused = asyncio.run(run())
+    gaps = [leaf["lost"] for leaf in check(tmp_path / "log-0") if leaf["kind"] == "gap"]
+    assert gaps == [refused]
+    assert verify(tmp_path).exit_code == 0
+
+
 def test_going_on_may_fail_in_turn(tmp_path: Path) -> None:
     """Each step of going on fails once more, also in the new file that has no leaf yet."""
     script = ["write", "write", "open_append", "fdatasync", "replace .qseg", "open_append", "write", "replace checkpoint"]
@@ -362,8 +407,10 @@ def test_closing_a_log_that_cannot_recover_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("strict", [True, False])
 def test_a_file_that_vanishes_is_noticed(tmp_path: Path, note: str, harm: Callable[[Path], object], strict: bool) -> None:
     """P8"""
+    limits = Limits(reopen_every=0.02, checkpoint_every=60.0, lag=0.005)  # no checkpoint that would notice it first
+
     async def run() -> None:
-        log = Log.open(tmp_path, limits=QUICK)
+        log = Log.open(tmp_path, limits=limits)
         await log.append(opened(ulid(1)), strict=True)
         harm(tmp_path / "log-0")
         if strict:

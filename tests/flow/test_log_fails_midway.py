@@ -85,6 +85,36 @@ def test_a_stream_ends_with_an_error_frame(tmp_path: Path, hold: str, later: str
     asyncio.run(go())
 
 
+@pytest.mark.parametrize(
+    ("note", "rest"),
+    [
+        ("it ends too soon", sse(chunk({"content": "Late. "}), done=False)),
+        ("what it says is no event", [*sse(chunk({"content": "Late. "}), done=False), b"data: {broken\n\n"]),
+    ],
+)
+def test_a_stream_that_breaks_off_as_the_log_fails_ends_with_an_error_frame_too(
+    tmp_path: Path, note: str, rest: list[Step]
+) -> None:
+    disk = Full()
+
+    async def go() -> None:
+        more = asyncio.Event()
+        steps: list[Step] = [*sse(chunk({"content": "Early. "}), done=False), Hold(more), *rest]
+        async with Kitchen(tmp_path, stream_script(*steps), json_script(answer("ok")), disk=disk) as kitchen:
+            body = json.dumps({"messages": [{"role": "user", "content": "hi"}], "stream": True}).encode()
+            reply = await kitchen.send("POST", "/v1/chat/completions", body)
+            await reply.read_until(b"Early")
+            disk.full = True
+            more.set()
+            await reply.read_all()
+            assert frames(reply.body)[-1]["error"]["code"] == "audit_unavailable"
+            await recovered(kitchen, disk)
+            assert told(kitchen, reply.header("x-request-id") or "")[-1] == ("close", "interrupted")
+            assert gaps(kitchen) == 1
+
+    asyncio.run(go())
+
+
 def test_a_whole_answer_is_refused(tmp_path: Path) -> None:
     disk = Full()
 
