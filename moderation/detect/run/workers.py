@@ -3,9 +3,10 @@
 The time of a job runs from when a thread takes it up, and anew from each sign of life that it gives: waiting for a thread is no
 fault of the job, and long work is no hung work. Nor is a wait that itself wakes late: then the process got no time, and its
 threads got none either. A thread that gives no sign in time is given up and replaced, never joined; at its next sign of life it
-leaves. Threads cannot be killed, so hung ones are bounded, in all and for each owner of jobs: one that always hangs must not take
-the threads of the others. All are daemons, so a hung one does not keep the process from ending. How much may wait is limited by
-admission, where requests come in. Knows nothing of detectors.
+leaves. One whose wait was cancelled has the same time: a client that leaves proves nothing against the work. Threads cannot be
+killed, so hung ones are bounded, in all and for each owner of jobs: one that always hangs must not take the threads of the
+others. All are daemons, so a hung one does not keep the process from ending. How much may wait is limited by admission, where
+requests come in. Knows nothing of detectors.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ Beat = Callable[[], None]
 class _State(Enum):
     WAITING = auto()
     RUNNING = auto()
+    UNWANTED = auto()
+    """Its wait was cancelled; its thread still has its time."""
     DONE = auto()
     GIVEN_UP = auto()
 
@@ -111,11 +114,14 @@ class Workers:
                 rest = job.alive_at + timeout - now
                 if rest <= 0:
                     if not 0 < late < _MOST_LATE:
+                        self._give_up(job)  # type: ignore[arg-type]
                         raise TimeoutError
                     rest = timeout
             return job.future.result()
-        finally:
-            self._settle(job)  # type: ignore[arg-type]
+        except asyncio.CancelledError:
+            if self._is_unwanted(job):  # type: ignore[arg-type]
+                loop.call_later(timeout, self._give_up, job)  # type: ignore[arg-type]
+            raise
 
     def close(self) -> None:
         """Let the threads go: idle ones now, those at work at their next sign of life. A hung one is not waited for.
@@ -151,24 +157,31 @@ class Workers:
         self._all.add(thread)
         thread.start()
 
-    def _settle(self, job: _Job[object]) -> None:
-        """The wait is over: if the job still runs, its thread is lost and another takes its place."""
+    def _is_unwanted(self, job: _Job[object]) -> bool:
+        """Nobody waits for this job any more: whether a thread is at it."""
         with self._lock:
             match job.state:
                 case _State.WAITING:
                     job.state = _State.GIVEN_UP
                     self._waiting.remove(job)
                 case _State.RUNNING:
-                    job.state = _State.GIVEN_UP
-                    self._lost[job.owner] += 1
-                    self._alive -= 1
-                    if self._waiting:
-                        self._start()
-                case _State.DONE | _State.GIVEN_UP:
+                    job.state = _State.UNWANTED
+                case _State.UNWANTED | _State.DONE | _State.GIVEN_UP:
                     pass
+            return job.state is _State.UNWANTED
+
+    def _give_up(self, job: _Job[object]) -> None:
+        """The job's time is over: if it still runs, its thread is lost and another takes its place."""
+        with self._lock:
+            if job.state in (_State.RUNNING, _State.UNWANTED):
+                job.state = _State.GIVEN_UP
+                self._lost[job.owner] += 1
+                self._alive -= 1
+                if self._waiting:
+                    self._start()
 
     def _beat(self, job: _Job[object]) -> None:
-        if self._closed or job.state is _State.GIVEN_UP:
+        if self._closed or job.state in (_State.UNWANTED, _State.GIVEN_UP):
             raise GivenUp
         job.alive_at = time.monotonic()
 
@@ -196,11 +209,12 @@ class Workers:
                 if job.state is _State.GIVEN_UP:
                     self._lost -= Counter((job.owner,))
                     return
-                if left:
+                if left and job.state is _State.RUNNING:  # it is we who are closed
                     self._alive -= 1
                     return
                 job.state = _State.DONE
-            _deliver(job, result)
+            if not left:
+                _deliver(job, result)
             del job, result  # whoever waits keeps nothing of what is done
 
 

@@ -176,18 +176,74 @@ def test_a_wait_that_wakes_late_proves_nothing_about_the_thread() -> None:
     workers.close()
 
 
-def test_a_cancelled_wait_frees_its_place() -> None:
+async def cancelled(workers: Workers, work: Callable[[Callable[[], None]], object], timeout: float) -> None:
+    """Have work begun that nobody waits for."""
+    begun = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def begin(beat: Callable[[], None]) -> object:
+        loop.call_soon_threadsafe(begun.set)
+        return work(beat)
+
+    task = asyncio.create_task(workers.run(begin, timeout))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def test_a_cancelled_wait_frees_its_place_when_its_time_is_over() -> None:
     workers = Workers(threads=1)
     gate = threading.Event()
 
     async def main() -> None:
-        task = asyncio.create_task(workers.run(lambda beat: gate.wait(10), 5.0))
-        await asyncio.sleep(0.02)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        await cancelled(workers, lambda beat: gate.wait(10), 0.1)
+        assert workers.lost == 0
         assert await workers.run(lambda beat: "next", 5.0) == "next"
+        assert workers.lost == 1
         gate.set()
+
+    asyncio.run(main())
+    workers.close()
+
+
+def test_clients_that_leave_do_not_make_a_detector_hung() -> None:
+    """Who cancels while a thread is at work proves nothing against the work: others are not refused for it, but wait."""
+    workers = Workers(threads=2, most_lost=4, most_lost_each=2)
+    gate, threads = threading.Event(), set[int]()
+
+    def work(beat: Callable[[], None]) -> str:
+        threads.add(threading.get_ident())
+        gate.wait(10)
+        return "done"
+
+    async def main() -> None:
+        for _ in range(2):
+            await cancelled(workers, work, 5.0)
+        honest = [asyncio.create_task(workers.run(work, 5.0)) for _ in range(4)]
+        await asyncio.sleep(0)
+        assert (workers.lost, workers.waiting) == (0, 4)
+        gate.set()
+        assert await asyncio.gather(*honest) == ["done"] * 4
+
+    asyncio.run(main())
+    assert len(threads) == 2
+    workers.close()
+
+
+def test_a_thread_that_leaves_work_nobody_waits_for_goes_on_with_the_next() -> None:
+    workers = Workers(threads=1)
+
+    def endless(beat: Callable[[], None]) -> None:
+        while True:
+            time.sleep(0.005)
+            beat()
+
+    async def main() -> None:
+        for _ in range(3):
+            await cancelled(workers, endless, 5.0)
+            assert await workers.run(lambda beat: "next", 5.0) == "next"
+        assert workers.lost == 0
 
     asyncio.run(main())
     workers.close()
