@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import brotli
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from moderation.errors import Refused, UpstreamError
@@ -140,6 +140,7 @@ def test_where_it_is_cut_does_not_matter(word: bytes, data: bytes, cuts: list[in
     decode.end()
 
 
+@example(b"zstd", b"", 5, 1, 0)
 @given(st.sampled_from(sorted(PACK)), st.binary(max_size=60), st.integers(0, 400), st.integers(0, 255), st.integers(0, 400))
 def test_what_is_broken_is_the_same_or_refused_wherever_it_is_cut(word: bytes, data: bytes, at: int, byte: int, cut: int) -> None:
     packed = bytearray(PACK[word](data))
@@ -151,7 +152,8 @@ def test_what_is_broken_is_the_same_or_refused_wherever_it_is_cut(word: bytes, d
         except Refused:
             return None
 
-    assert read(len(packed)) == read(1 + cut % len(packed))
+    whole, cut_up = read(len(packed)), read(1 + cut % len(packed))
+    assert whole == cut_up or None in (whole, cut_up)  # libzstd holds a whole frame to the size that it tells, and no other
 
 
 class Answer:
