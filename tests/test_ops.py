@@ -28,13 +28,14 @@ for one in METRICS:
     ends = ("_bucket", "_sum", "_count") if one.kind is Kind.HISTOGRAM else ("",)
     SERIES |= {one.shown_name + end: {*one.labels, *(["le"] if end == "_bucket" else [])} for end in ends}
 EVERYWHERE = {"job", "instance"}
+_LABELS = r"\b(?:by|without|on|ignoring)\s*\(([^)]*)\)"
 _WORDS = {"by", "without", "and", "or", "unless", "on", "ignoring", "group_left", "group_right", "bool", "offset"}
 
 
 def uses(query: str) -> Iterator[tuple[str, set[str], dict[str, str]]]:
     """Metrics of a query, with the labels that it asks of each, and the words that it wants in them."""
-    grouped = {label for group in re.findall(r"\b(?:by|without|on)\s*\(([^)]*)\)", query) for label in re.split(r"\s*,\s*", group)}
-    bare = re.sub(r"\b(?:by|without|on)\s*\([^)]*\)", " ", query)
+    grouped = {label for group in re.findall(_LABELS, query) for label in re.split(r"\s*,\s*", group)}
+    bare = re.sub(_LABELS, " ", query)
     bare = re.sub(r"\[[^\]]*\]|\boffset\s+\w+", " ", bare)
     for name, matchers in re.findall(r"\b([a-zA-Z_]\w*)\b(?!\s*\()(?:\{([^}]*)\})?(?![^{]*\})", bare):
         if name in _WORDS:
@@ -62,6 +63,7 @@ def test_queries_ask_for_what_exists(where: str, query: str) -> None:
     ('sum by (le, x) (rate(moderation_a_bucket{job=~"$job", code="b"}[5m])) / time() > 0.5', [("moderation_a_bucket", {"le", "x", "job", "code"})]),
     ("moderation_a > 0 and time() - moderation_b offset 1d > 60", [("moderation_a", set()), ("moderation_b", set())]),
     ("predict_linear(moderation_a[6h], 3 * 86400) < 0", [("moderation_a", set())]),
+    ('moderation_a{b="c"} < ignoring (b) moderation_a{b="d"}', [("moderation_a", {"b"}), ("moderation_a", {"b"})]),
 ])
 def test_how_queries_are_read(query: str, names: list[tuple[str, set[str]]]) -> None:
     assert [(name, labels) for name, labels, _ in uses(query)] == names
@@ -126,6 +128,6 @@ def test_the_board_can_be_imported() -> None:
 def test_the_board_shows_what_matters_most() -> None:
     asked = " ".join(name for _, query in QUERIES for name, _, _ in uses(query))
     for what in ("requests", "decisions", "rules", "detector_seconds", "detector_unknown", "hold_back", "detector_queue", "log_queue",
-                 "log_batch", "log_sync", "cache", "upstream"):
+                 "log_batch", "log_sync", "cache", "upstream", "workers", "worker_restarts"):
         assert f"moderation_{what}" in asked
     assert {label for metric in METRICS for label in metric.labels} <= set(VOCABULARY) | NAMED
