@@ -38,8 +38,9 @@ _GRACE = 15.0
 """Seconds beyond the drain that a worker may take to end."""
 _FRESH = 0.5
 """Seconds that workers have to tell what they counted; of one that is slower its last figures count."""
-_SLOWEST = 30.0
-"""The longest wait before a worker that does not come up is started again, in seconds."""
+_RESTS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+"""Seconds until a worker that ended is started again: first where it had served, then for each time in a row that it did not.
+The last one holds for all that follow."""
 _COMMAND = (sys.executable, "-P", "-m", "moderation.worker")
 
 
@@ -81,10 +82,10 @@ class Supervisor:
 
     def __init__(
         self, config: Config, metrics: Metrics, sockets: list[socket.socket], say: Say, ready: Callable[[], None],
-        command: Sequence[str] = _COMMAND,
+        command: Sequence[str] = _COMMAND, rests: Sequence[float] = _RESTS,
     ) -> None:
         self._config, self._sockets, self._say, self._all_ready = config, sockets, say, ready
-        self._command, self._code, self._why = command, 0, ""
+        self._command, self._rests, self._code, self._why = command, rests, 0, ""
         self._workers: list[Worker] = []
         self._serving: list[Worker] = []
         self._versions: Versions | None = None
@@ -152,13 +153,13 @@ class Supervisor:
             self._past.add("worker_restarts")
             failures = 0 if served else failures + 1
             how = _ended(code) + (f": {worker.why}" if worker.why else "")
-            self._say("worker_ended", worker=number, how=how, wait=_rest(failures))
-            await self._pause(_rest(failures))
+            self._say("worker_ended", worker=number, how=how, wait=self._rest(failures))
+            await self._pause(self._rest(failures))
 
     async def _unstarted(self, number: int, why: str, failures: int) -> None:
         if self._complete:
-            self._say("worker_unstarted", worker=number, why=why, wait=_rest(failures))
-            await self._pause(_rest(failures))
+            self._say("worker_unstarted", worker=number, why=why, wait=self._rest(failures))
+            await self._pause(self._rest(failures))
         elif not self._stop.is_set():
             self._fail(os.EX_OSERR, f"worker {number} cannot be started: {why}")
 
@@ -166,6 +167,10 @@ class Supervisor:
         """Not all have come up: end, and say why."""
         self._code, self._why = code, why
         self.stop()
+
+    def _rest(self, failures: int) -> float:
+        """Seconds until a worker that has failed so many times in a row is started again."""
+        return self._rests[min(failures, len(self._rests) - 1)]
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -350,11 +355,6 @@ def _agreed(offers: Iterable[Mapping[str, str | None]]) -> dict[str, str]:
     first, *more = offers
     return {path: version for path, version in first.items()
             if version is not None and all(offer.get(path) == version for offer in more)}
-
-
-def _rest(failures: int) -> float:
-    """Seconds until a worker that has failed so many times in a row is started again."""
-    return min(_SLOWEST, 2.0 ** (failures - 1)) if failures else 0.0
 
 
 def _exit_code(code: int) -> int:

@@ -13,9 +13,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from moderation.cli.serve import configuration
 from moderation.errors import ModerationError
 from moderation.metrics import Metrics
 from moderation.oplog import OperationalLog
-from moderation.supervisor import Supervisor, _agreed
+from moderation.supervisor import _RESTS, Supervisor, _agreed
 from tests.fakes import FakeUpstream, Pause, Script, json_script, sse, stream_script
 from tests.kitchen import POLICY, answer, chunk
 from tests.test_server import ROOT, Process, ask, read_all, served
@@ -387,8 +388,18 @@ import asyncio, os, pickle, signal, socket, sys
 from moderation.channel import Channel
 config, number, control, listeners = pickle.load(sys.stdin.buffer)
 async def main():
+    counts = asyncio.Queue()
     async def answer(what, value):
+        if what == "counts":
+            counts.put_nowait(value["ready"])
         return {"": "v"} if what in ("open", "prepare", "settle") else True
+    async def ready(wanted):
+        while await counts.get() != wanted:
+            pass
+    with open(sys.argv[1] + str(number), "a") as lives:
+        lives.write(".")
+        lives.flush()
+        life = lives.tell()
     channel = await Channel.over(socket.socket(fileno=control), answer)
     reading = asyncio.create_task(channel.run())
     channel.tell("here")
@@ -401,28 +412,35 @@ ENDS = [
 ]
 
 
+Said = list[dict[str, Any]]
+
+
 def oversee(
-    work: str, upto: str, interpreter: Path = Path(sys.executable), ready: Callable[[], None] = lambda: None
-) -> tuple[list[dict[str, Any]], int, ModerationError | None]:
-    """A supervisor over processes that only do this, until it has said this; what it said, its code, and the error."""
+    work: str, enough: Callable[[Said], bool], folder: Path, rests: Sequence[float] = (0.0,),
+    interpreter: Path = Path(sys.executable), ready: Callable[[], None] = lambda: None,
+) -> tuple[Said, int, ModerationError | None]:
+    """A supervisor over processes that only do this, until it has said enough; what it said, its code, and the error.
+
+    The work may wait until so many are `ready`, and knows which `life` of its number it is: 1, and one more at each start.
+    """
     lines: list[str] = []
     over = asyncio.Event()
 
     def write(line: str) -> None:
         lines.append(line)
-        if f'"event":"{upto}"' in line:
+        if enough([json.loads(line) for line in lines]):
             over.set()
 
     async def go() -> int:
         config = configuration({"upstream": "http://127.0.0.1:9/v1", "port": "0", "workers": "2", "drain": "0"})
         say = OperationalLog(write)
-        command = [str(interpreter), "-c", WORKER.replace("DO", work)]
+        command = [str(interpreter), "-c", WORKER.replace("DO", work), str(folder / "lives-")]
 
         def served() -> None:
             say("ready", address="", upstream="", version="")
             ready()
 
-        supervisor = Supervisor(config, Metrics(), [], say, served, command)
+        supervisor = Supervisor(config, Metrics(), [], say, served, command, rests)
         running = asyncio.create_task(supervisor.run())
         ending = asyncio.create_task(over.wait())
         await asyncio.wait((running, ending), return_when=asyncio.FIRST_COMPLETED, timeout=60)
@@ -440,19 +458,23 @@ def oversee(
 
 
 @pytest.mark.parametrize(("note", "work", "code", "told"), ENDS, ids=[one[0] for one in ENDS])
-def test_a_worker_that_cannot_start_ends_all(note: str, work: str, code: int, told: str) -> None:
-    said, ended, error = oversee(work, "nothing")
+def test_a_worker_that_cannot_start_ends_all(note: str, work: str, code: int, told: str, tmp_path: Path) -> None:
+    said, ended, error = oversee(work, lambda said: False, tmp_path)
     assert (said, ended) == ([], code)
     assert told in str(error)
 
 
-def test_a_worker_that_ends_later_is_told_with_its_reason() -> None:
-    later = """await asyncio.sleep(1)
+def ends(said: Said, worker: int) -> Said:
+    return [line for line in said if line["event"] == "worker_ended" and line["worker"] == worker]
+
+
+def test_a_worker_that_ends_later_is_told_with_its_reason(tmp_path: Path) -> None:
+    later = """await ready(2)
     if number == 1:
         channel.tell("failed", "the disk")
         sys.exit(74)
     await reading"""
-    said, _, error = oversee(later, "worker_ended")
+    said, _, error = oversee(later, lambda said: bool(ends(said, 1)), tmp_path)
     assert error is None
     assert said[0]["event"] == "ready"
     assert said[1]["message"] == "worker 1 ended with exit code 74: the disk; it is started again in 0 s"
@@ -460,22 +482,66 @@ def test_a_worker_that_ends_later_is_told_with_its_reason() -> None:
 
 def test_a_worker_that_cannot_be_started_again_is_tried_again_and_ends_nothing(tmp_path: Path) -> None:
     """As where there is no memory or descriptor for a process: the others go on."""
+
+    def unstarted(said: Said) -> bool:
+        return any(line["event"] == "worker_unstarted" for line in said)
+
     interpreter = tmp_path / "python"
     interpreter.symlink_to(sys.executable)
-    lost = """await asyncio.sleep(1)
+    lost = """await ready(2)
     if number == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     await reading"""
-    said, code, error = oversee(lost, "worker_unstarted", interpreter, interpreter.unlink)
+    said, code, error = oversee(lost, unstarted, tmp_path, (0.0, 1.0), interpreter, interpreter.unlink)
     assert (code, error) == (0, None)
     assert [line["event"] for line in said] == ["ready", "worker_ended", "worker_unstarted"]
     assert said[2]["message"] == "worker 1 cannot be started: No such file or directory; it is tried again in 1 s"
 
 
 def test_a_first_worker_that_cannot_be_started_is_told(tmp_path: Path) -> None:
-    said, code, error = oversee("", "nothing", tmp_path / "python")
+    said, code, error = oversee("", lambda said: False, tmp_path, interpreter=tmp_path / "python")
     assert (said, code) == ([], 71)
     assert str(error) == "worker 1 cannot be started: No such file or directory"
+
+
+def test_a_worker_that_fails_again_and_again_rests_longer_until_it_serves(tmp_path: Path) -> None:
+    fickle = """if number == 1 and life in (1, 7):
+        await ready(2)
+    if number == 1:
+        sys.exit(life)
+    await reading"""
+    said, code, error = oversee(fickle, lambda said: len(ends(said, 1)) == 9, tmp_path, (0.0, 0.001, 0.002, 0.003))
+    assert (code, error) == (0, None)
+    assert [line["how"] for line in ends(said, 1)] == [f"ended with exit code {life}" for life in range(1, 10)]
+    served = 0.0
+    assert [line["wait"] for line in ends(said, 1)] == [served, 0.001, 0.002, 0.003, 0.003, 0.003, served, 0.001, 0.002]
+    assert [line["event"] for line in said].count("ready") == 1
+    assert not ends(said, 2)
+
+
+def test_a_worker_that_rests_is_left_alone_until_the_end(tmp_path: Path) -> None:
+    """The other one ends whenever it serves alone, and is started again at once, time after time."""
+    apart = """if life == 1:
+        await ready(2)
+    if number == 2:
+        await ready(1)
+    sys.exit(life)"""
+
+    def enough(said: Said) -> bool:
+        resting = next((place for place, line in enumerate(said) if line.get("wait") == 3600), len(said))
+        return len(ends(said[resting:], 2)) >= 4
+
+    said, _, error = oversee(apart, enough, tmp_path, (0.0, 3600.0))
+    assert error is None
+    assert [line["wait"] for line in ends(said, 1)] == [0, 3600]
+    assert {line["wait"] for line in ends(said, 2)} == {0}
+    assert len((tmp_path / "lives-1").read_text()) == 2
+
+
+def test_the_rests_between_failures_grow_and_end() -> None:
+    assert _RESTS[0] == 0
+    assert all(longer > rest for rest, longer in pairwise(_RESTS))
+    assert _RESTS[-1] == 30
 
 
 def test_a_port_in_use_is_told(tmp_path: Path) -> None:
