@@ -10,16 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from moderation.act import LITERAL, Change, Names, apply, label, merge
+from moderation.act import LITERAL, Change, Names, apply, merge
 from moderation.detect.run import BREATH, Runner
+from moderation.flow.acting import Located, Made, Removal, Ruling, act, stuck
 from moderation.flow.seams import crossing, seams
-from moderation.judge import Seen, bare_window, blocker, by_window, effect, joined, named, see, window
+from moderation.judge import Seen, bare_window, blocker, by_window, joined, named, see, window
 from moderation.policy.decide import needs
 from moderation.policy.limits import decide_all, media_window, uneditable_window, unread_windows
 from moderation.policy.model import Policy
 from moderation.sentence import ANSWER_WINDOW, INPUT_WINDOW
 from moderation.text import Channel, Conversation, Media, Origin, Phase, Scope, Segment, Span, Turn
-from moderation.verdict import Action, Finding, Fired, Key, Outcome, Window
+from moderation.verdict import Action, Finding, Fired, Key, Window
 from moderation.wire.leaves import editable
 
 _ORDER = (Phase.INPUT, Phase.TOOL_RESULT, Phase.OUTPUT, Phase.TOOL_CALL)
@@ -30,32 +31,8 @@ _SUPPLIED = {
     Channel.TOOL_RESULT: Origin.TOOL,
 }
 
-
-@dataclass(frozen=True, slots=True)
-class Removal:
-    """A whole field that goes on as a label alone."""
-
-    label: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Located:
-    """A finding with the segment that holds it and the window that counts it."""
-
-    segment: int
-    window: int
-    seen: Seen
-
-
-@dataclass(frozen=True, slots=True)
-class Ruling:
-    """One phase, decided."""
-
-    phase: Phase
-    outcome: Outcome
-    windows: tuple[Window, ...]
-    found: tuple[Located, ...]
+Ruled = tuple[Ruling, Sequence[int], Sequence[Media]]
+"""A decided phase, the segment of each of its windows (-1 for media), and its media."""
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -131,14 +108,11 @@ async def read(
     `supplied` and `names` come from the request where an answer is judged. With `too_large` every detector counts as Unknown,
     because what they said does not fit the log.
     """
-    request = names is None
-    names = Names() if names is None else names
-    naming = names if request else names.fork()
     origins = dict(supplied or {})
     by_phase: dict[Phase, list[int]] = {}
     for index, segment in enumerate(conversation.segments):
         by_phase.setdefault(segment.phase, []).append(index)
-    ruled: list[tuple[Ruling, list[int], Sequence[Media]]] = []
+    ruled: list[Ruled] = []
     first = Phase.OUTPUT if Phase.OUTPUT in by_phase or Phase.TOOL_CALL in by_phase else Phase.INPUT
     for phase in _ORDER:
         indexes = by_phase.get(phase, [])
@@ -147,6 +121,17 @@ async def read(
             continue
         ruling, owners = await _rule(active, conversation, indexes, pictures, phase, scope, origins, too_large)
         ruled.append((ruling, owners, pictures))
+    return _settle(active, conversation, scope, ruled, names, origins)
+
+
+def _settle(
+    active: Active, conversation: Conversation, scope: Scope, ruled: Sequence[Ruled],
+    names: Names | None, supplied: Mapping[tuple[str, str], Origin],
+) -> Verdict:
+    """What becomes of the texts, once each phase is decided. `names` are those of the request where it is an answer."""
+    request = names is None
+    names = Names() if names is None else names
+    naming = names if request else names.fork()
     _give_names(conversation.segments, [ruling for ruling, _, _ in ruled], naming)
     rulings: list[Ruling] = []
     changes: dict[int, list[Change]] = {}
@@ -156,10 +141,10 @@ async def read(
     for ruling, owners, pictures in ruled:
         made = Made({}, {}, {})
         if ruling.outcome.fired and blocked is None and blocker(ruling.outcome) is None:
-            _act(active.policy, conversation.segments, ruling, owners, pictures, made, naming)
-            stuck = _stuck(active, conversation.segments, made)
-            if stuck:
-                windows = (*ruling.windows, *(uneditable_window(key) for key in stuck))
+            act(active.policy, conversation.segments, ruling, owners, pictures, made, naming)
+            left = stuck(conversation.segments, made)
+            if left:
+                windows = (*ruling.windows, *(uneditable_window(_bare(active, conversation.segments[index])) for index in left))
                 ruling = replace(ruling, windows=windows, outcome=decide_all(active.policy, ruling.phase, scope, windows))
         rulings.append(ruling)
         rule = blocker(ruling.outcome)
@@ -182,7 +167,7 @@ async def read(
                 for span, value in names.found(segment.text, 0, final=True)[0]:
                     changes.setdefault(index, []).append(Change(span, Action.ALLOW, value, "restored"))
     merged = {index: merge(some) for index, some in changes.items() if some and index not in removals}
-    return Verdict(conversation, tuple(rulings), blocked, merged, removals, media, names, origins)
+    return Verdict(conversation, tuple(rulings), blocked, merged, removals, media, names, supplied)
 
 
 def _give_names(segments: Sequence[Segment], rulings: Sequence[Ruling], names: Names) -> None:
@@ -312,80 +297,6 @@ def _origin(segment: Segment, finding: Finding, supplied: dict[tuple[str, str], 
         if known is None or origin is Origin.USER:
             supplied[(finding.entity or finding.category, value)] = origin
     return origin
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """What one phase's outcome does: changes and removals by segment, media by path."""
-
-    changes: dict[int, list[Change]]
-    removals: dict[int, Removal]
-    media: dict[str, str]
-
-
-def _stuck(active: Active, segments: Sequence[Segment], made: Made) -> list[Key]:
-    """The bare keys of texts that had to be edited and cannot be. A call in history goes as a whole instead."""
-    stuck: list[Key] = []
-    for index in sorted({*(i for i, some in made.changes.items() if some), *made.removals}):
-        segment = segments[index]
-        if editable(segment.path):
-            continue
-        if segment.channel is Channel.TOOL_CALL and segment.phase is Phase.INPUT and "/arguments" in segment.path:
-            kind = made.removals[index].name if index in made.removals else made.changes[index][0].kind
-            made.removals[index] = Removal(label(kind), kind)
-        else:
-            stuck.append(_bare(active, segment))
-    return stuck
-
-
-def _act(
-    policy: Policy,
-    segments: Sequence[Segment],
-    ruling: Ruling,
-    owners: Sequence[int],
-    pictures: Sequence[Media],
-    made: Made,
-    names: Names,
-) -> None:
-    """Turn an outcome that does not block into changes and removals."""
-    found_in: dict[int, list[Located]] = {}
-    for item in ruling.found:
-        found_in.setdefault(item.window, []).append(item)
-    first_picture = len(owners) - len(pictures)
-    fired_in = by_window(ruling.outcome)
-    for number, owner in enumerate(owners):
-        fired = fired_in(number)
-        if not fired:
-            continue
-        if owner < 0:
-            if any(rule.action is Action.REDACT for rule in fired):
-                picture = pictures[number - first_picture]
-                made.media[picture.path] = label(picture.kind)
-            continue
-        located = found_in.get(number, [])
-        for index in sorted({owner, *(item.segment for item in located)}):
-            segment = segments[index]
-            doing = effect(
-                fired,
-                [item.seen for item in located if item.segment == index],
-                lambda span, text=segment.text: text[span.start : span.end],  # type: ignore[misc]
-                names,
-                lambda rule: category_of(policy, rule),
-            )
-            if doing.changes:
-                made.changes.setdefault(index, []).extend(doing.changes)
-            if doing.whole is not None:
-                made.removals[index] = Removal(doing.whole.text, doing.whole.kind)
-
-
-def category_of(policy: Policy, rule: Fired) -> str:
-    """What a rule that fired on Unknown is about: the category of its detector."""
-    for key in rule.keys:
-        if key.category:
-            return key.category
-        if key.detector and key.detector in policy.detectors:
-            return policy.detectors[key.detector].categories[0]
-    return rule.rule
 
 
 def scoped(scope: Scope, active: Active, model: str | None, language: str) -> Scope:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from moderation.flow.reading import Active, Located, Ruling, Verdict
+from moderation.flow.acting import Located, Ruling
+from moderation.flow.reading import Active, Verdict
 from moderation.policy.limits import MEDIA, UNEDITABLE
 from moderation.policy.model import Policy
 from moderation.text import Phase

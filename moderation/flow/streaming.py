@@ -15,9 +15,10 @@ from typing import Any, NamedTuple, Protocol
 from moderation.act import Names
 from moderation.audit.record import GrowingContent, RecordTooLarge
 from moderation.errors import LogError, UpstreamError
+from moderation.flow.acting import category_of
 from moderation.flow.coding import Source
 from moderation.flow.ledger import Entry
-from moderation.flow.reading import Active, category_of, origin_of
+from moderation.flow.reading import Active, origin_of
 from moderation.policy.decide import Patience, patience
 from moderation.policy.limits import decide_all, unread_windows
 from moderation.sentence import ANSWER_WINDOW
