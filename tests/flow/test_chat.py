@@ -464,6 +464,10 @@ def test_a_client_that_leaves_ends_what_is_only_passed_on(tmp_path: Path) -> Non
             writer.close()
             async with asyncio.timeout(2):
                 await kitchen.upstream.received[0].gone.wait()
+                while not kitchen.said:  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
+            (line,) = map(json.loads, kitchen.said)
+            assert (line["endpoint"], line["outcome"], line["sent"]) == ("passed", "cancelled", 0)
 
     run(go())
 

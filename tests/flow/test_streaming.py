@@ -236,8 +236,10 @@ def test_a_frame_that_cannot_match_does_not_wait(tmp_path: Path) -> None:
             body = json.dumps({"messages": [{"role": "user", "content": "hi"}], "stream": True}).encode()
             reply = await kitchen.send("POST", "/v1/chat/completions", body)
             await asyncio.wait_for(reply.read_until(b"Early"), 2)
+            assert b"late." not in reply.body
             more.set()
             await reply.read_all()
+            assert said(reply.body) == "Early words. late."
 
     run(go())
 
