@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import http.client
 import json
 import os
@@ -23,6 +24,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from moderation.audit.merkle import Tree
 from moderation.audit.note import parse_verifier
@@ -33,6 +36,7 @@ from moderation.errors import ModerationError
 from moderation.metrics import Metrics
 from moderation.oplog import OperationalLog
 from moderation.supervisor import _RESTS, Supervisor, _agreed
+from moderation.tracing import Step
 from tests.fakes import FakeUpstream, Pause, Script, json_script, sse, stream_script
 from tests.kitchen import POLICY, answer, chunk
 from tests.test_server import ROOT, Process, ask, read_all, served
@@ -89,32 +93,41 @@ def logs(data: Path) -> list[str]:
 
 
 @contextmanager
-def two(*flags: str, data: Path, policy: Path = POLICY, script: list[Script] | None = None) -> Iterator[Process]:
-    """Two workers before an upstream that runs in a thread of its own."""
+def apart(*scripts: Script) -> Iterator[FakeUpstream]:
+    """A server that runs in a thread of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    upstream = FakeUpstream(*(script or [json_script(answer("Fine."))]))
-    asyncio.run_coroutine_threadsafe(upstream.__aenter__(), loop).result(10)
+    server = FakeUpstream(*scripts)
+    asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(10)
     try:
-        with served("--workers", "2", *flags, data=data, policy=policy, upstream=upstream.base) as process:
-            pids = workers(process)
-            assert len(pids) == 2, process.said
-            try:
-                yield process
-            finally:
-                process.end(signal.SIGKILL)
-                try:
-                    until(lambda: all(map(gone, pids)))
-                finally:
-                    for pid in pids:
-                        with suppress(ProcessLookupError):
-                            os.kill(pid, signal.SIGKILL)
+        yield server
     finally:
-        asyncio.run_coroutine_threadsafe(upstream.__aexit__(None, None, None), loop).result(10)
+        asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
+
+
+@contextmanager
+def two(*flags: str, data: Path, policy: Path = POLICY, script: list[Script] | None = None) -> Iterator[Process]:
+    """Two workers before an upstream."""
+    with (
+        apart(*(script or [json_script(answer("Fine."))])) as upstream,
+        served("--workers", "2", *flags, data=data, policy=policy, upstream=upstream.base) as process,
+    ):
+        pids = workers(process)
+        assert len(pids) == 2, process.said
+        try:
+            yield process
+        finally:
+            process.end(signal.SIGKILL)
+            try:
+                until(lambda: all(map(gone, pids)))
+            finally:
+                for pid in pids:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
 
 
 @dataclass(frozen=True)
@@ -551,6 +564,40 @@ def test_a_port_in_use_is_told(tmp_path: Path) -> None:
         process = Process("--workers", "2", "--port", str(taken.getsockname()[1]), data=tmp_path / "data").ready()
         assert process.end() == 2
         assert any("cannot listen on" in line for line in process.said)
+
+
+def spans(collector: FakeUpstream) -> list[tuple[Span, dict[str, str]]]:
+    """All that came over OTLP, each with its attributes that are texts."""
+    found = []
+    for one in collector.received:
+        body = gzip.decompress(one.body) if one.header("content-encoding") == "gzip" else one.body
+        batches = ExportTraceServiceRequest.FromString(body).resource_spans
+        found += [span for batch in batches for scope in batch.scope_spans for span in scope.spans]
+    return [(span, {one.key: one.value.string_value for one in span.attributes}) for span in found]
+
+
+def test_each_worker_traces_what_it_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One span a request of each, with its steps, in the caller's trace; the last ones go out before the worker ends."""
+    with apart(Script([b""], 200, framing="length")) as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.origin)
+        with two(data=tmp_path / "data") as process:
+            def answered() -> list[dict[str, Any]]:
+                return [line for line in map(json.loads, process.said) if line["event"] == "request"]
+
+            asked = 0
+            while {line["worker"] for line in answered()} != {1, 2}:
+                read_all(ask(process.port, stream=False))
+                asked += 1
+                until(lambda: len(answered()) == asked)  # noqa: B023 - it is called at once
+            assert process.end() == 0
+        told = spans(collector)
+    roots = {text["moderation.request_id"]: span for span, text in told if span.kind == Span.SPAN_KIND_SERVER}
+    assert sorted(roots) == sorted(line["request_id"] for line in answered())
+    assert len({span.trace_id for span in roots.values()}) == asked
+    for root in roots.values():
+        below = {span.name for span, _ in told if (span.trace_id, span.parent_span_id) == (root.trace_id, root.span_id)}
+        assert below == set(Step)
+    assert len([text for _, text in told if "moderation.request_id" in text]) == asked
 
 
 VERSIONS = st.dictionaries(st.sampled_from(["", "a", "b"]), st.one_of(st.none(), st.sampled_from("xyz")), max_size=3)
