@@ -13,6 +13,7 @@ import socket
 import string
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 ADDRESS, CARD = "@example.com", "4111 1111 1111 1111"
@@ -173,11 +174,10 @@ class Crowd:
     async def ask(self, name: str, raw: bytes, allowed: int, own: str = "") -> Reply:
         """Ask over a kept connection or one made for it. `own` must be in the answer, if it is let through."""
         link = self._idle.pop() if self._idle else await self.open()
-        try:
+        with ExitStack() as undo:
+            undo.callback(link.close)
             reply = await link.ask(raw)
-        except BaseException:
-            link.close()
-            raise
+            undo.pop_all()  # it came whole: the link stays
         self.check(name, reply, allowed, own)
         if reply.headers.get("connection") == "close" or len(self._idle) > 8:
             link.close()

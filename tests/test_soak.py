@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bench.crowd import Crowd, Reply
+from bench.crowd import Crowd, Cut, Link, Reply, post
 from bench.growth import COLUMNS, MIB, Limits, Row, cells, grown
 from bench.soak import recorded, said
 from tests.kitchen import POLICY
@@ -88,6 +90,39 @@ def test_clients_see_a_wrong_answer(note: str, status: int, headers: dict[str, s
     crowd.check("a client", Reply(status, {**headers, "x-moderation-decision": "01A.0"}, body), 200, own)
     assert crowd.tally.wrong == wrong, crowd.tally.faults
     assert crowd.tally.decisions == ["01A.0"]
+
+
+SERVED = [
+    ("it comes whole", b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", False),
+    ("it is cut", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}", True),
+    ("nothing comes", b"", True),
+]
+
+
+@pytest.mark.parametrize(("note", "sent", "cut"), SERVED, ids=[case[0] for case in SERVED])
+def test_a_connection_stays_where_its_answer_came_whole(note: str, sent: bytes, cut: bool) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(sent)
+        writer.close()
+
+    links: list[Link] = []
+
+    class Kept(Crowd):
+        async def open(self) -> Link:
+            links.append(await super().open())
+            return links[-1]
+
+    async def go() -> None:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            crowd = Kept(server.sockets[0].getsockname()[1], 0, ())
+            with pytest.raises(Cut) if cut else nullcontext():
+                await crowd.ask("a client", post("/", {}), 200)
+            (link,) = links
+            assert link.writer.is_closing() is cut
+            link.close()
+
+    asyncio.run(go())
 
 
 def test_lines_on_stderr_are_counted_by_event(tmp_path: Path) -> None:
