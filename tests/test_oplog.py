@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from moderation import docs, oplog
@@ -123,7 +123,7 @@ def test_a_terminal_gets_words() -> None:
                      "00:00:00 info request 01REQ route=default status=200"]
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(EVENTS["request"].fields), st.one_of(
     st.none(), st.booleans(), st.integers(), st.text(), st.floats(allow_nan=False, allow_infinity=False))))
 def test_any_fields_are_json(fields: dict[str, Any]) -> None:

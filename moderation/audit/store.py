@@ -41,6 +41,7 @@ class Log:
         self._disk, self._clock, self._limits = disk, clock, limits
         self._observe, self._count = observe, count
         self._queue: deque[Waiting] = deque()
+        self._taken: list[Waiting] = []
         self._written: deque[tuple[Waiting, int]] = deque()
         """Strict appends that stand in the file and wait for an fdatasync, with their first index."""
         self._wake = threading.Condition()
@@ -50,11 +51,10 @@ class Log:
         self._unsynced: list[Mapping[str, Value]] = []
         self._unsynced_since: int | None = None
         self._kinds: Counter[str] = Counter()
-        self._ours = 0
+        self._ours, self._cause = 0, ""
         self._dirty_at: float | None = None
         self._signed_at = self._failed_at = time.monotonic()
         self._lost, self._lost_since, self._rewound = 0, 0, False
-        self._cause = ""
         self._unclosed: dict[str, int] = {}
         self._closing, self._pid = False, os.getpid()
         self._tell_kinds(Counter(opened.kinds))
@@ -229,7 +229,7 @@ class Log:
         finally:
             if not self._closing:
                 self._latch(LogError("the log's thread ended; restart the process"))
-            self._fail(self._take_queue())
+            self._fail([*self._taken, *self._take_queue()])
 
     def _turn(self) -> bool:
         """Wait for work and do it. True when all is done and the log is closing."""
@@ -242,7 +242,7 @@ class Log:
             closing = self._closing
         if self._written and not closing and len(self._pairs.open) >= self._limits.siblings:
             time.sleep(self._limits.gather)  # each fdatasync takes the interpreter from the event loop, several times
-        taken = self._take_queue()
+        taken = self._taken = self._take_queue()
         if self.latched is not None:
             for waiting in taken:
                 self._lose(waiting.bodies)

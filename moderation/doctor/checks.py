@@ -43,7 +43,8 @@ CHECKS: Mapping[str, Check] = {
                          "Give the user that runs the sidecar the right to write there: `chown`, or another `--data`."),
     "file system": Check("The log's file system keeps what it says it has kept.", "Use a local disk, or a volume, for `--data`."),
     "disk speed": Check("One write is on disk soon enough: each strict request waits for one.",
-                        "Use a faster disk, or `durability: fast`, which may lose the last 50 ms at a power cut."),
+                        "Use a faster disk, or `durability: fast`, which may lose the last 50 ms at a power cut or an error of "
+                        "the disk."),
     "disk room": Check("There is room for the log, for how long.",
                        "Make room, or move old log files away as docs/operations.md says."),
     "keys": Check("The log's private keys are there, and nobody else can read them.",

@@ -18,7 +18,7 @@ from moderation.errors import CODES, LogError, Refused, UpstreamError
 from moderation.flow import saying
 from moderation.flow.account import Account
 from moderation.flow.admission import Admitted
-from moderation.flow.coding import Unpacked, upstream_decoder
+from moderation.flow.coding import Unpacked, decoded, upstream_decoder
 from moderation.flow.editing import edited
 from moderation.flow.hearing import has_choices, onward, upstream_id, value_of
 from moderation.flow.http import (
@@ -259,7 +259,8 @@ class _Call:
             self._admitted.add(len(raw))
             self._account.answered()
             decoder = upstream_decoder(answer.headers, most)
-            raw = decoder(raw)
+            if decoder.active:
+                raw = await decoded(decoder, raw, self._admitted.add)
             if raw:
                 decoder.end()
             value = value_of(raw, good)
@@ -278,7 +279,7 @@ class _Call:
         await self._whole(answer, raw, value, verdict, place, decoder.active)
 
     async def _whole(
-        self, answer: Answer, raw: bytes, value: Any, asked: Verdict, place: Place, decoded: bool
+        self, answer: Answer, raw: bytes, value: Any, asked: Verdict, place: Place, unpacked: bool
     ) -> None:
         """An answer that is not streamed: all of it is judged before any of it goes out."""
         entry = self._entry
@@ -308,7 +309,7 @@ class _Call:
             raw = edited(raw, verdict, value)
         action = max(asked.action, verdict.action)
         degraded = asked.degraded or verdict.degraded
-        await self._reply(answer.status, saying.head(answer.headers, decoded), raw, action.word, degraded)
+        await self._reply(answer.status, saying.head(answer.headers, unpacked), raw, action.word, degraded)
 
     async def _stream(self, answer: Answer, verdict: Verdict, place: Place, request: Any) -> None:
         entry = self._entry

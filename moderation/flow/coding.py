@@ -6,6 +6,7 @@ Knows nothing of HTTP but the header's words (RFC 9110, 8.4).
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +16,7 @@ import brotli
 
 from moderation.errors import Refused, UpstreamError
 
-__all__ = ["Decoder", "Source", "Unpacked", "coding", "upstream_decoder", "zstd"]
+__all__ = ["Decoder", "Source", "Unpacked", "coding", "decoded", "upstream_decoder", "zstd"]
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -197,6 +198,20 @@ class UpstreamDecoder(Decoder):
 def coding(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """The codings that the headers name, in their order: several lines are one list."""
     return b",".join([value for name, value in headers if name.lower() == b"content-encoding"])
+
+
+async def decoded(decoder: Decoder, data: bytes, read: Callable[[int], None]) -> bytes:
+    """All that comes out of these bytes. Others have their turn between two pieces: a few bytes can be many megabytes.
+
+    `read` is told the bytes of each piece, and may refuse it.
+    """
+    parts: list[bytes] = []
+    for piece in decoder.pieces(data):
+        read(len(piece))
+        if parts:
+            await asyncio.sleep(0)
+        parts.append(piece)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def upstream_decoder(headers: Iterable[tuple[bytes, bytes]], limit: int) -> Decoder:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from moderation.errors import Code, Refused
-from moderation.flow.coding import Decoder, coding
+from moderation.flow.coding import Decoder, coding, decoded
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -55,16 +55,19 @@ async def read_body(receive: Receive, headers: Headers, limit: int, read: Callab
     decode = Decoder(coding(headers), limit)
     parts: list[bytes] = []
     size = 0
+
+    def took(bytes_: int) -> None:
+        nonlocal size
+        size += bytes_
+        if size > limit:
+            raise Refused("body_too_large", f"the body is over the limit of {limit} bytes")
+        read(bytes_)
+
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
-        chunk = decode(message.get("body", b""))
-        size += len(chunk)
-        if size > limit:
-            raise Refused("body_too_large", f"the body is over the limit of {limit} bytes")
-        read(len(chunk))
-        parts.append(chunk)
+        parts.append(await decoded(decode, message.get("body", b""), took))
         if not message.get("more_body", False):
             decode.end()
             return parts[0] if len(parts) == 1 else b"".join(parts)

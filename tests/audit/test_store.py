@@ -92,6 +92,35 @@ def test_strict_waits_for_the_disk_and_fast_does_not(tmp_path: Path) -> None:
     assert kinds(tmp_path / "log-0") == ["log_open", "open", "open", "close", "close"]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize(("limits", "note"), [
+    (Limits(), "written at once, and waiting for its fdatasync"),
+    (Limits(roll_bytes=1), "taken from the queue, for a file that is full"),
+])  # fmt: skip
+def test_nobody_waits_for_ever_where_the_logs_thread_ends(tmp_path: Path, limits: Limits, note: str) -> None:
+    """Whatever ends it: an error that no disk has told before is one, too."""
+
+    class Odd(Disk):
+        armed = False
+
+        def fdatasync(self, fd: int) -> None:
+            if self.armed:
+                raise ArithmeticError
+            super().fdatasync(fd)
+
+    async def run() -> None:
+        disk = Odd()
+        log = Log.open(tmp_path, disk=disk, limits=limits)
+        disk.armed = True
+        for number in (1, 2):
+            with pytest.raises(LogError, match="thread ended"):
+                await asyncio.wait_for(log.append(opened(ulid(number)), strict=True), 5)
+        with pytest.raises(LogError):
+            await log.close()
+
+    asyncio.run(run())
+
+
 def test_fast_leaves_are_synced_soon(tmp_path: Path) -> None:
     class Counting(Disk):
         times: list[float] = []

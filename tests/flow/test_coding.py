@@ -16,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from moderation.errors import Refused, UpstreamError
-from moderation.flow.coding import MOST_MEMBERS, PIECE, Decoder, Unpacked, coding, upstream_decoder, zstd
+from moderation.flow.coding import MOST_MEMBERS, PIECE, Decoder, Unpacked, coding, decoded, upstream_decoder, zstd
 
 TEXT = "some text, again and again, 再来一次".encode()
 
@@ -188,6 +188,29 @@ def test_an_answer_is_unpacked_a_piece_at_a_time(word: bytes) -> None:
         assert answer.closed
 
     asyncio.run(go())
+
+
+@pytest.mark.parametrize("word", PACK)
+def test_others_have_their_turn_between_pieces(word: bytes) -> None:
+    """A hundred bytes can be fifty megabytes."""
+    turns = 0
+    told: list[int] = []
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def go() -> None:
+        beside = asyncio.create_task(others())
+        data = await decoded(Decoder(word, 1 << 40), PACK[word](bytes(10 * PIECE)), told.append)
+        assert data == bytes(10 * PIECE)
+        beside.cancel()
+
+    asyncio.run(go())
+    assert sum(told) == 10 * PIECE
+    assert turns >= len(told) - 1 >= 4
 
 
 def test_an_upstreams_fault_is_the_upstreams() -> None:
