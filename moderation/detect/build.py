@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import assert_never
 
-from moderation.detect import catalogue, pii, secrets
+from moderation.detect import catalogue, leet, pii, secrets
 from moderation.detect.api import Detector, Local
 from moderation.detect.decoding import Decoding
 from moderation.detect.matcher import Compiled, Matcher, Pattern
@@ -54,7 +55,7 @@ def finds(pattern: str, text: str) -> bool:
 @lru_cache(maxsize=1)
 def _tried(pattern: str) -> Matcher:
     """Building is what costs, and a pattern's examples come one after the other."""
-    return Matcher(catalogue.named(pattern) or (_guess(pattern),))
+    return Matcher(catalogue.named(pattern) or _spellings(_guess(pattern)))
 
 
 def _guess(regex: str) -> Pattern:
@@ -108,6 +109,14 @@ def _patterns(item: str | CustomPattern) -> tuple[Pattern, ...]:
                 raise ValueError(f"there is no pattern named {item!r}")
             return named
         case CustomPattern():
-            return (Pattern(item.name, item.entity, item.regex, reach=item.reach, must=item.must, must_not=item.must_not),)
+            return _spellings(
+                Pattern(item.name, item.entity, item.regex, reach=item.reach, must=item.must, must_not=item.must_not)
+            )
         case _:
             assert_never(item)
+
+
+def _spellings(pattern: Pattern) -> tuple[Pattern, ...]:
+    """An officer's pattern, and itself in leetspeak where it has words."""
+    spelt = leet.spelling(pattern.regex)
+    return (pattern,) if spelt is None else (pattern, replace(pattern, regex=spelt, check=leet.plausible, widens=pattern.regex))

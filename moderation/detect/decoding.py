@@ -1,6 +1,7 @@
 """A local detector that also looks into what is encoded in a text.
 
-What its detector finds in a decoded stretch (encoded.py) is a finding whose span is the stretch, so that an edit takes all of it.
+What its detector finds in a decoded stretch (encoded.py) is a finding whose span is the stretch, so that an edit takes all of it;
+in rot13, where each letter stands for one, its span is its own.
 Two layers are taken off, and no more. All stretches of one look are read together, so the work grows with the text alone. Where
 readable text goes on behind the longest stretch, what is not read is a finding of its own. Knows nothing of what is looked for.
 """
@@ -34,7 +35,7 @@ class Decoding:
     def __init__(self, inner: Local) -> None:
         self.inner = inner
         self.id = inner.id
-        self.version = hashlib.sha256(f"decoding 1 {LAYERS} {STRETCHES.version} {inner.version}".encode()).hexdigest()
+        self.version = hashlib.sha256(f"decoding 2 {LAYERS} {STRETCHES.version} {inner.version}".encode()).hexdigest()
         self.behind = max(inner.behind, STRETCHES.behind)
         self.reach = 2 * max(inner.reach, STRETCHES.reach)
         """As far as a place may be pending, and then a stretch that ends there."""
@@ -53,7 +54,8 @@ class Decoding:
         found += [
             Finding(self.id, UNDECODED, None, UNDECODED, FULL_SCORE, Span(one.start, one.end)) for one in settled if one.cut
         ]
-        return Scan(tuple(sorted(found, key=_order)), hold)
+        # A word list finds its terms in rot13 by itself, too.
+        return Scan(tuple(sorted(dict.fromkeys(found), key=_order)), hold)
 
     def _within(self, stretches: Sequence[Stretch], layers: int) -> list[Finding]:
         """What stands in stretches, each finding with the span of its stretch."""
@@ -70,8 +72,18 @@ class Decoding:
                 place = view.original(one.span.start, one.span.end)
                 at = bisect_right(starts, place.start) - 1
                 if at >= 0 and (at + 1 == len(starts) or place.end <= starts[at + 1]):
-                    found.append(replace(one, span=Span(stretches[at].start, stretches[at].end)))
+                    span = _span(stretches[at], place.start - starts[at], place.end - starts[at])
+                    found += [replace(one, span=span)] * (span is not None)
         return found
+
+
+def _span(stretch: Stretch, start: int, end: int) -> Span | None:
+    """Where what a stretch says at a place stands in the text; None where that is before the stretch."""
+    if stretch.lead is None:
+        return Span(stretch.start, stretch.end)
+    if end <= stretch.lead:
+        return None
+    return Span(stretch.start + max(0, start - stretch.lead), stretch.start + end - stretch.lead)
 
 
 def _together(stretches: Sequence[Stretch]) -> tuple[str, list[int]]:

@@ -1,4 +1,4 @@
-"""Stretches of a text that say something else once they are decoded: base64, hexadecimal, letters spelt out one by one.
+"""Stretches of a text that say something else once they are decoded: base64, hexadecimal, rot13, letters spelt out one by one.
 
 Each is a *stretch*: found like a match of a pattern (matcher.py), so that cutting a text anywhere gives the same stretches, and a
 stream waits for one as it waits for a match. Only what decodes to readable text is one: an image or a hash never is. Knows
@@ -26,7 +26,7 @@ _LEAST = 12
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _ANY = r"[A-Za-z0-9+/_\-]"
 _STANDARD = str.maketrans("-_", "+/")
-_UNREADABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_UNREADABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd]")
 
 
 class Stretch(NamedTuple):
@@ -37,6 +37,8 @@ class Stretch(NamedTuple):
     said: str
     cut: bool
     """It may go on, and what it says after MOST code points nobody has read."""
+    lead: int | None = None
+    """Of one whose code points stand for one each: how many of what it says stand before it."""
 
 
 # ---- base64 ------------------------------------------------------------------------------------------------------------
@@ -64,15 +66,27 @@ def _quanta(kinds: str) -> str:
     return "(?:" + "|".join(four) + ")"
 
 
+# A byte of 0 (z) beside one of ASCII: UTF-16.
+_FIRST["z"], _SECOND["z"], _THIRD["z"] = (lambda n: n == 0), (lambda n: n & 15 == 0), (lambda n: n & 3 == 0)
 _OPEN = "aaa aal alc lcc lca lcl"
 _TAIL = rf"(?:{_ANY}{{44,}}\r?\n(?:{_ANY}{{60,}}\r?\n)*)?{_ANY}*={{0,2}}"
 """The rest of a line, and of lines that are wrapped."""
-_FOURS = _quanta(_OPEN) + _quanta(f"{_OPEN} caa cal clc cca ccl ccc") + "{3}"
+_NARROW = _quanta(_OPEN) + _quanta(f"{_OPEN} caa cal clc cca ccl ccc") + "{3}"
+_LITTLE, _BIG = _quanta("aza"), _quanta("zaz")
+_FOURS = f"(?:{_NARROW}|(?:{_LITTLE}{_BIG}){{2}}|(?:{_BIG}{_LITTLE}){{2}})"
 _BEGINNINGS = {"base64": _FOURS}
+
+
+def _wide(raw: bytes) -> str | None:
+    """Which UTF-16 it is, if it is one and begins with ASCII."""
+    return "utf-16-le" if raw[1:2] == b"\0" else "utf-16-be" if raw[:1] == b"\0" else None
 
 
 def _readable(raw: bytes) -> int:
     """How many bytes at the beginning are readable text; a code point that is cut off at the end counts for nothing."""
+    if (wide := _wide(raw)) is not None:
+        odd = _UNREADABLE.search(text := raw[: len(raw) // 2 * 2].decode(wide, errors="replace"))
+        return len((text if odd is None else text[: odd.start()]).encode(wide))
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
@@ -181,6 +195,23 @@ def _letters(before: str, match: str) -> str:
     return "".join(letter + " " * (len(gap) > least) for letter, gap in zip(parts[::2], [*gaps, ""], strict=True))
 
 
+# ---- rot13 -------------------------------------------------------------------------------------------------------------
+
+_TELLING = (
+    "the and you your all please how what with this that from now ignore disregard forget bypass override previous "
+    "instructions system prompt tell reveal make pretend"
+)
+"""Words that tell English in rot13, where they are no words."""
+_ROT13 = str.maketrans(
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", "nopqrstuvwxyzabcdefghijklmNOPQRSTUVWXYZABCDEFGHIJKLM"
+)
+_ROTATED = Pattern(
+    "rot13", None, f"(?i)(?:{'|'.join(_TELLING.translate(_ROT13).split())})[^A-Za-z0-9\n][^\n]*", not_before="A-Za-z0-9",
+    reach=1024,
+)  # fmt: skip
+"""From such a word to the end of the line. What stands before it is read with it, and may have gone out."""
+
+
 # ---- all of them -------------------------------------------------------------------------------------------------------
 
 
@@ -192,13 +223,16 @@ def _read(name: str, before: str, match: str) -> str:
     """What a stretch says."""
     match name:
         case "base64":
-            return _text(_bytes_of(_lines(match)[0]))
+            raw = _bytes_of(_lines(match)[0])
+            return raw.decode(_wide(raw) or "utf-8", errors="ignore")
         case "hex":
             return _text(bytes.fromhex(match))
         case "spaced_hex":
             return _text(_spaced_bytes(before, match))
         case "flags":
             return "".join(chr(ord(char) - 0x1F1E6 + ord("A")) for char in before[-3:] + match)
+        case "rot13":
+            return (before + match).translate(_ROT13)
         case _:
             return _letters(before, match)
 
@@ -211,7 +245,7 @@ _HALF = re.compile("[A-Za-z0-9+/_-]+")
 def _quick(final: bool) -> Find:
     """One expression for what stretches begin with: sixteen characters of base64 tell as much as all of them."""
     parts: list[str] = []
-    for pattern in PATTERNS:
+    for pattern in (*PATTERNS, _ROTATED):
         node = regex.parse(_BEGINNINGS.get(pattern.name, pattern.regex))
         before = f"(?:{pattern.lead})" if pattern.lead else f"[^{pattern.not_before}]"
         growing = "" if final else f"|(?:{syntax.closure(node)})\\z"
@@ -244,14 +278,16 @@ class Stretches:
 
     def __init__(self) -> None:
         self._matcher = Matcher(PATTERNS)
+        # Apart from the others: it hides none of them, whatever stands on its line.
+        self._rotated = Matcher((_ROTATED,))
         self._quick, self._quick_growing = _quick(final=True), _quick(final=False)
         self._last: tuple[object, int] = (None, 0)
-        self.version = self._matcher.version
-        self.behind = self._matcher.behind
-        self.reach = self._matcher.reach
+        self.version = f"{self._matcher.version} {self._rotated.version}"
+        self.behind = WINDOW
+        self.reach = self._matcher.reach + self._rotated.reach
 
     def scan(self, text: str, start: int, final: bool) -> tuple[list[Stretch], int]:
-        """The stretches that begin at or after `start` and are settled, in order; and the hold (detect/api.py)."""
+        """The stretches that begin at or after `start` and are settled; and the hold (detect/api.py), which one may cross."""
         look = (hash(text), start, final)
         if self._last[0] == look:
             return [], self._last[1]
@@ -259,6 +295,8 @@ class Stretches:
         found: list[Match] = []
         if hold is None:
             found, hold = self._matcher.scan(text, start, final)
+            rotated, waits = self._rotated.scan(text, start, final)
+            found, hold = [*found, *rotated], min(hold, waits)
         if not found:
             # Detector after detector asks about the same text. Kept is a hash alone, of a key of this process.
             self._last = look, hold
@@ -284,6 +322,8 @@ class Stretches:
 
 
 def _stretch(text: str, found: Match) -> Stretch:
-    match = text[found.start : found.end]
-    said = _read(found.pattern.name, text[max(0, found.start - WINDOW) : found.start], match)
+    match, before = text[found.start : found.end], text[max(0, found.start - WINDOW) : found.start]
+    said = _read(found.pattern.name, before, match)
+    if found.pattern is _ROTATED:
+        return Stretch(found.start, found.end, said, False, len(before))
     return Stretch(found.start, found.end, said, found.pattern.lead is None and len(match) > MOST - 4)

@@ -57,7 +57,9 @@ class Matcher:
 
     def __init__(self, patterns: Sequence[Pattern]) -> None:
         self._all = tuple(Compiled(pattern) for pattern in patterns)
-        self._plain = [one for one in self._all if one.lead is None]
+        # Where no match of a wider one is, or begins, none of the other is: so that one look takes no more for having both.
+        widened = {one.pattern.widens for one in self._all}
+        self._plain = [one for one in self._all if one.lead is None and one.pattern.regex not in widened]
         self._led = [one for one in self._all if one.lead is not None]
         self.reach = max((one.reach for one in self._all), default=0)
         self.behind = WINDOW if any(one.lead or one.pattern.check for one in self._all) else 1
@@ -68,7 +70,7 @@ class Matcher:
 
     @cached_property
     def _grow(self) -> Find | None:
-        return _union([(one.before, f"(?:{one.body})|(?:{one.closure})\\z") for one in self._plain])
+        return _union([(one.before, one.closure) for one in self._plain])
 
     @cached_property
     def _hang(self) -> Find | None:
@@ -217,7 +219,7 @@ class _Scan:
             first = self.last(matcher._hang, max(begin, length - matcher.reach))
             if length - first > matcher._least:
                 # Some patterns do not reach so far, so ask each.
-                first = min(self.pending(one, begin) for one in matcher._all if one.lead is None)
+                first = min(self.pending(one, begin) for one in matcher._plain)
             place = min(place, first)
         return place
 

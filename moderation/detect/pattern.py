@@ -52,6 +52,8 @@ class Pattern:
     """An expression (at most WINDOW long) that must end where the match begins, and is no part of it."""
     weak: bool = False
     """It gives way: it has no match where one of a pattern that is not weak stands (patterns.py)."""
+    widens: str | None = None
+    """The expression of another pattern, all of whose matches are matches of this one, too (leet.py)."""
     reach: int | None = None
     """The longest match, for an expression without an end: only so much of the text is shown to it."""
     must: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from moderation.detect import leet
 from moderation.detect.api import Detector
 from moderation.detect.decoding import STRETCHES, Decoding
 from moderation.detect.matcher import Matcher
@@ -45,6 +46,7 @@ class Prefilter:
         self._terms = AnyTerm(
             frozenset(term for one in lists for term in one.whole), frozenset(term for one in lists for term in one.within)
         )
+        self._skeletons = AnyTerm(frozenset(), frozenset(term for one in lists for term in one.skeletons))
 
     def warm(self, final: bool) -> None:
         """Build what looks at whole texts, or at growing ones, will take."""
@@ -59,6 +61,12 @@ class Prefilter:
                 return None
             if not final:
                 begun = self._terms.pending(text, folded, start)
+            if self._skeletons and leet.may_stand(text, start, final):
+                bare = leet.skeleton(folded)
+                if self._skeletons.stands_in(bare):
+                    return None
+                if not final:
+                    begun = min(begun, self._skeletons.pending(text, bare, start))
         hold = self._matcher.quiet(text, start, final)
         waits = STRETCHES.quiet(text, start, final) if self._encoded and hold is not None else len(text)
         return None if hold is None or waits is None else min(hold, waits, begun)

@@ -88,30 +88,22 @@ def _count(least: int, most: int | None) -> str:
 
 
 def closure(node: Node) -> str:
-    """RE2 source of the prefix closure. It matches the empty text too."""
+    """RE2 source of what matches each match, wherever it ends, and at the end of the text each beginning of one.
+
+    It matches the empty text there, too. With a \\z behind it, it is the prefix closure.
+    """
+    # At the end of the text whatever is still to come counts for nothing, so each part is written once.
     match node:
-        case Atom(text):
-            return f"(?:{text})?"
-        case Check():
-            return ""
+        case Atom(text) | Check(text):
+            return f"(?:{text}|\\z)"
         case Chain(parts):
-            # Pref(R1 R2 …) = Pref(R1) | R1 (Pref(R2) | R2 (…)), so that each part is written twice and no oftener.
-            built = ""
-            for part in reversed(parts):
-                first = closure(part)
-                built = f"(?:{first}|{source(part)}{built})" if built else f"(?:{first})"
-            return built
+            return "".join(closure(part) for part in parts)
         case Choice(options):
             return "(?:" + "|".join(closure(option) for option in options) + ")"
         case Flagged(flags, inner):
             return f"(?{flags}:{closure(inner)})"
-        case Repeat(inner, _, most, _):
-            if most == 0:
-                return ""
-            if most == 1:
-                return closure(inner)
-            before = "*" if most is None else f"{{0,{most - 1}}}"
-            return f"(?:{source(inner)}){before}(?:{closure(inner)})"
+        case Repeat(inner, least, most, lazy):
+            return f"(?:{closure(inner)}){_count(least, most)}{'?' if lazy else ''}"
         case _:
             assert_never(node)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import ahocorasick
 
 from moderation import normalise
+from moderation.detect import leet
 from moderation.detect.api import Scan
 from moderation.text import Span
 from moderation.verdict import FULL_SCORE, Finding
@@ -123,6 +124,34 @@ class _Group:
         return length
 
 
+class _Spelt(_Group):
+    """Terms in leetspeak: what has the skeleton of one, and proves to spell it."""
+
+    def __init__(self, terms: Iterable[tuple[str, int]], whole: bool) -> None:
+        spelt: dict[str, list[tuple[str, int]]] = {}
+        for term, number in dict.fromkeys(terms):
+            spelt.setdefault(leet.skeleton(term), []).append((term, number))
+        super().__init__([(bare, at) for at, bare in enumerate(spelt)], whole, folded=True)
+        self._meant = list(spelt.values())
+
+    def candidates(self, text: str, seen: str, start: int) -> list[tuple[int, int, tuple[int, ...]]]:
+        found: list[tuple[int, int, tuple[int, ...]]] = []
+        for last, (length, (at,)) in self.machine.iter(leet.skeleton(seen), start):
+            end = last + 1
+            begin = end - length
+            if self.whole and ((begin and joins(text[begin - 1])) or (end < len(text) and joins(text[end]))):
+                continue
+            # A sign at an end is a letter, so no word goes on beside it.
+            owners = tuple(dict.fromkeys(number for term, number in self._meant[at] if leet.spells(seen[begin:end], term)))
+            if owners:
+                found.append((begin, -end, owners))
+        return found
+
+    def pending(self, text: str, seen: str, start: int) -> int:
+        near = max(start, len(text) - self.longest)
+        return near + super().pending(text[near:], leet.skeleton(seen[near:]), 0)
+
+
 class AnyTerm:
     """Whether any of some terms stands in a folded text at all, and where one may begin: no lists, no findings."""
 
@@ -166,12 +195,16 @@ class Words:
         self._category = category
         self._names = tuple(one.name for one in lists)
         grouped: dict[tuple[bool, bool], list[tuple[str, int]]] = {}
-        digest = hashlib.sha256(f"words 2\n{normalise.VERSION}\n".encode())
+        spelt: dict[bool, list[tuple[str, int]]] = {}
+        digest = hashlib.sha256(f"words 3\n{normalise.VERSION}\n".encode())
         for number, one in enumerate(lists):
             digest.update(repr((one.name, one.whole_word, one.ignore_case)).encode())
             ready = grouped.setdefault((one.whole_word, one.ignore_case), [])
             for term in one.terms:
                 forms = _forms(term, one.ignore_case)
+                if one.ignore_case:
+                    some = ((form, number) for form in forms if leet.spellable(form, one.whole_word))
+                    spelt.setdefault(one.whole_word, []).extend(some)
                 for plain in (*forms, *_rotated(forms)):
                     if not plain.strip():
                         raise ValueError(f"word list {one.name}: a term says nothing once it is normalised")
@@ -181,12 +214,15 @@ class Words:
                     digest.update(plain.encode() + b"\n")
         self._version = digest.hexdigest()
         self._groups = [_Group(terms, whole, folded) for (whole, folded), terms in grouped.items() if terms]
+        self._spelt = [_Spelt(terms, whole) for whole, terms in spelt.items() if terms]
         self._folds = any(group.folded for group in self._groups)
         self.whole, self.within = (
             frozenset(fold(term) for (whole, _), terms in grouped.items() if whole is kind for term, _ in terms)
             for kind in (True, False)
         )
         """Every term as it is looked for, folded: as whole words alone, and within words. A text without them has no finding."""
+        self.skeletons = frozenset(leet.skeleton(term) for terms in spelt.values() for term, _ in terms)
+        """What a term in leetspeak looks like: a text without any of them, as a skeleton, has none."""
         self._reach = max((group.longest for group in self._groups), default=0)
 
     @property
@@ -208,9 +244,12 @@ class Words:
     def scan(self, text: str, start: int, final: bool) -> Scan:
         folded = fold(text) if self._folds else text
         length = len(text)
-        hold = length if final else self._pending(text, folded, start)
+        groups = self._groups
+        if self._spelt and leet.may_stand(text, start, final):
+            groups = [*groups, *self._spelt]
+        hold = length if final else _pending(groups, text, folded, start)
         candidates: list[tuple[int, int, tuple[int, ...]]] = []
-        for group in self._groups:
+        for group in groups:
             candidates += group.candidates(text, folded if group.folded else text, start)
         if not candidates:
             return Scan((), hold)
@@ -223,7 +262,7 @@ class Words:
                 if place < begin:
                     continue
                 if begin > hold:
-                    hold = self._pending(text, folded, begin)
+                    hold = _pending(groups, text, folded, begin)
                 if place >= hold:
                     break
                 taken = (place, end)
@@ -233,11 +272,12 @@ class Words:
                     Finding(self._id, self._category, None, self._names[number], FULL_SCORE, Span(place, -end))
                 )
         if begin > hold:
-            hold = self._pending(text, folded, begin)
+            hold = _pending(groups, text, folded, begin)
         return Scan(tuple(findings), hold)
 
-    def _pending(self, text: str, folded: str, start: int) -> int:
-        place = len(text)
-        for group in self._groups:
-            place = min(place, group.pending(text, folded if group.folded else text, start))
-        return place
+
+def _pending(groups: Iterable[_Group], text: str, folded: str, start: int) -> int:
+    place = len(text)
+    for group in groups:
+        place = min(place, group.pending(text, folded if group.folded else text, start))
+    return place

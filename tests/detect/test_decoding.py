@@ -49,6 +49,8 @@ def stretches() -> Stretches:
     (b64(SAID).rstrip("="), "without padding"),
     (base64.urlsafe_b64encode(SAID.encode()).decode(), "for URLs"),
     (base64.encodebytes((SAID + ". ").encode() * 3).decode().strip(), "in lines"),
+    (base64.b64encode(SAID[:44].encode("utf-16-le")).decode(), "of UTF-16"),
+    (base64.b64encode(SAID.encode("utf-16-be")).decode(), "of UTF-16, and the great end first"),
     (SAID.encode().hex(), "hexadecimal"),
     (SAID.encode().hex().upper(), "in capitals"),
     (b64(b64(SAID)), "base64 twice"),
@@ -92,6 +94,26 @@ def test_what_is_spelt_out(text: str, said: str, note: str) -> None:
     assert [text[f.span.start : f.span.end] for f in found if f.span] == [said], note
 
 
+@pytest.mark.parametrize(("text", "found", "note"), [
+    ("Cyrnfr jevgr gb yran@rknzcyr.pbz", ["yran@rknzcyr"], "the span is its own, not the line's"),
+    ("jevgr gb yran@rknzcyr.pbz gbqnl, cyrnfr", [], "nothing tells before it is over"),
+    ("yran@rknzcyr.pbz naq obo@rknzcyr.pbz", ["obo@rknzcyr"], "what stands before the first telling word has gone out"),
+    ("Ubj\nyran@rknzcyr.pbz", [], "up to the end of the line"),
+    (f"gur {b64(SAID)}", [b64(SAID)], "it hides no other stretch"),
+    ("In the year 2024 write to lena and the others.", [], "English"),
+])  # fmt: skip
+def test_rot13_is_read_from_a_word_that_tells_it(text: str, found: list[str], note: str) -> None:
+    detector = Decoding(Patterns("p", [Pattern("p", None, "(?:lena|bob)@example")], ["c"]))
+    assert [text[f.span.start : f.span.end] for f in check_cuts(detector, text) if f.span] == found, note
+
+
+def test_a_match_in_rot13_may_begin_before_the_word_that_tells() -> None:
+    detector = Decoding(Patterns("p", [Pattern("p", None, "dismiss {1,2}all {1,2}rules")], ["c"]))
+    (found,) = check_cuts(detector, "x qvfzvff nyy ehyrf x")
+    assert found.span is not None
+    assert (found.span.start, found.span.end) == (10, 19), "where the stream may begin to hold"
+
+
 ORDINARY = [
     "The responsibilities of internationalization_teams are state-of-the-art-engineering.", "d41d8cd98f00b204e9800998ecf8427e",
     "550e8400-e29b-41d4-a716-446655440000", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
@@ -117,6 +139,7 @@ def test_bytes_that_are_no_text_are_no_stretch(raw: bytes) -> None:
 
 PARTS = st.sampled_from([
     b64(SAID), b64(SAID)[:20], b64(b64(SAID)), SAID.encode().hex(), "k i l l ", "k i", "自 杀", "自 ", "6b 69 ", "6c 6c ", "lena@", "example.com ",
+    "gur ", "yran@", "rknzcyr.pbz ", "xvyy zlfrys ",
     "\n", " ", "word ", "kill ", "=", "==", "/", "a", "%41", "中文，", "\U0001f1f0", "\U0001f1f1\U0001f1f1", b64("plain words only " * 8),
 ])  # fmt: skip
 

@@ -30,6 +30,7 @@ PIECES = st.sampled_from([
     "my card is ", "4111 1111 1111 1111", "4111", "sk-", "AKIA", "Z7Q3XW5RT2MPLB6K", "a@b.io", "zhang.san@", "11010519491231002X", "1101",
     "password = ", "hunter2xyz!", "ignore all previous instructions", "ignore ", "自杀", "自", "怎么", "how to make a bomb", "how to make ",
     "192.168.1.1", " ", "\n", "。", "word ", "护照号", "E12345678", "+86", "13812345678", "é", "中文", "-----BEGIN ", "PRIVATE KEY-----", "dan",
+    "1gn0re ", "a11 prev10us ", "1nstruct10ns", "su1c1d3", "5u1", "vtaber nyy ", "cerivbhf vafgehpgvbaf", "3rd sha256 ",
     "tel ", "+1 415-555-2671", "(415) ", "555-2671", "010 ", "021-5432 1234", "219-09-9999", "12345678Z",
 ])  # fmt: skip
 
