@@ -98,6 +98,8 @@ class _Plan:
     """What is dialled before a number from within the country."""
     numbers: str
     """An expression of all that may be in use, without trunk prefix."""
+    general: str
+    """What every number of the country looks like, too: some kind may say more than that."""
     formats: tuple[tuple[str, int, int, bool], ...]
     """How they are written, the first that fits: their beginning, least and most digits, whether the trunk may be left out."""
 
@@ -119,7 +121,8 @@ def _plans(library: Any, code: int) -> Iterator[_Plan]:
                 formats.append((begin, least, most, bool(free)))
         numbers.pop(None, None)
         if numbers:
-            yield _Plan(code, known.national_prefix or "", "|".join(f"(?:{one})" for one in numbers), tuple(formats))
+            yield _Plan(code, known.national_prefix or "", "|".join(f"(?:{one})" for one in numbers),
+                        known.general_desc.national_number_pattern, tuple(formats))
 
 
 def _digits(pattern: str) -> tuple[int, int]:
@@ -138,7 +141,7 @@ class Plans:
         """Raises ValueError for a region without telephones."""
         self._library = importlib.import_module("phonenumbers") if library is None else library
         self._known = frozenset(self._library.COUNTRY_CODE_TO_REGION_CODE)
-        self._abroad: dict[int, Find] = {}
+        self._abroad: dict[int, tuple[Find, list[tuple[Find, Find]]]] = {}
         self.codes = tuple(dict.fromkeys(self._code(region) for region in regions))
         plans = [plan for code in self.codes for plan in _plans(self._library, code)]
         told = [f"{plan.trunk}(?:{plan.numbers})" for plan in plans if plan.trunk]
@@ -177,9 +180,16 @@ class Plans:
             code = int(bare[:width])
             if code in self._known:
                 if code not in self._abroad:
-                    plans = _plans(self._library, code)
-                    self._abroad[code] = _whole("|".join(f"(?:{code}(?:{plan.trunk})?(?:{plan.numbers}))" for plan in plans))
-                return self._abroad[code](bare.encode(), 0, len(bare))[0] == 0
+                    begun = [(f"{code}(?:{plan.trunk})?", plan) for plan in _plans(self._library, code)]
+                    self._abroad[code] = (
+                        _whole("|".join(f"(?:{before}(?:{plan.numbers}))" for before, plan in begun)),
+                        [(_whole(f"{before}(?:{one.general})"), _whole(f"{before}(?:{one.numbers})")) for before, one in begun],
+                    )
+                raw, count = bare.encode(), len(bare)
+                some, each = self._abroad[code]
+                return some(raw, 0, count)[0] == 0 and any(
+                    general(raw, 0, count)[0] == 0 and numbers(raw, 0, count)[0] == 0 for general, numbers in each
+                )
         return False
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import phonenumbers
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from moderation.detect.patterns import Patterns
@@ -110,6 +110,7 @@ def test_we_know_how_a_country_writes_its_own(region: str) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(["1", "44", "49", "33", "86", "7", "800", "55"]), st.text("0123456789", min_size=6, max_size=13))
+@example("49", "4969000")
 def test_behind_a_plus_we_say_what_the_library_says(code: str, digits: str) -> None:
     try:
         theirs = phonenumbers.is_valid_number(phonenumbers.parse(f"+{code}{digits}"))
