@@ -32,6 +32,25 @@ class Channel(StrEnum):
     REFUSAL = "refusal"
 
 
+class Role(StrEnum):
+    """Whose words a text is, as a model is asked about it."""
+
+    PROMPT = "prompt"
+    RESPONSE = "response"
+    TOOL_RESULT = "tool_result"
+
+
+ROLES = {
+    Channel.ASSISTANT: Role.RESPONSE,
+    Channel.REASONING: Role.RESPONSE,
+    Channel.TOOL_CALL: Role.RESPONSE,
+    Channel.TOOL_RESULT: Role.TOOL_RESULT,
+    Channel.ANSWER: Role.RESPONSE,
+    Channel.REFUSAL: Role.RESPONSE,
+}
+"""By channel; what is not here is a prompt."""
+
+
 class Turn(StrEnum):
     """Whether a text is new in this request or was resent with the history."""
 

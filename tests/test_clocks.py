@@ -105,8 +105,8 @@ def test_the_logs_own_times_do_not_jump(tmp_path: Path, jump: int) -> None:
     assert [leaf["ts"] - NOW for leaf in check(tmp_path / "log-0") if leaf["kind"] == "open"] == [0, jump]
 
 
-WALL = {"audit.clock": 1, "oplog": 1, "flow.policies": 1, "house": 1, "doctor.machine": 1, "cli.audit": 1, "cli.policy": 1, "cli.tryout": 1}
-"""Files that may ask what time it is, and how often: the one clock of the log, stamps for people and metrics, and commands."""
+WALL = {"audit.clock": 1, "detect.http": 1, "oplog": 1, "flow.policies": 1, "house": 1, "doctor.machine": 1, "cli.audit": 1, "cli.policy": 1, "cli.tryout": 1}
+"""Files that may ask what time it is, and how often: the one clock of the log, stamps for people and metrics, what a judge wants signed, and commands."""
 
 
 def test_nobody_else_asks_what_time_it_is() -> None:

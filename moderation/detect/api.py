@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from moderation.text import Role
 from moderation.verdict import Finding, Unknown
 
 
@@ -53,6 +54,16 @@ class Local(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """What a window detector is asked about: some whole sentences of one text."""
+
+    text: str
+    role: Role = Role.PROMPT
+    before: str = ""
+    """The sentences before it in the same text, as many as a bound lets in: to understand `text` by, and not judged."""
+
+
 class Windowed(Protocol):
     """Reads whole windows: models, judges. Findings may have no span."""
 
@@ -63,6 +74,29 @@ class Windowed(Protocol):
     def version(self) -> str: ...
 
     def detect(self, texts: Sequence[str]) -> Sequence[tuple[Finding, ...] | Unknown]: ...
+
+
+class Remote(Protocol):
+    """Reads whole windows, too, and waits for an answer over the network: asked on the event loop, and never in a thread."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def at_once(self) -> int:
+        """How many passages it is asked about at the same time, at most. Its time-out is for each of them."""
+        ...
+
+    async def ask(self, passage: Passage) -> tuple[Finding, ...] | Unknown:
+        """May be cancelled, and then ends its question at once."""
+        ...
+
+    async def close(self) -> None:
+        """End all questions and connections; a later question opens new ones."""
+        ...
 
 
 Detector = Local | Windowed

@@ -17,11 +17,10 @@ _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """An AccessKey pair, and the token of a temporary one."""
+    """An AccessKey pair."""
 
     id: str
     secret: str = field(repr=False)
-    token: str | None = field(default=None, repr=False)
 
 
 def escaped(text: str) -> str:
@@ -58,8 +57,6 @@ def signed(
     }
     if content_type is not None:
         headers["content-type"] = content_type
-    if credentials.token is not None:
-        headers["x-acs-security-token"] = credentials.token
     names = ";".join(sorted(headers))
     canonical = "".join(f"{name}:{headers[name].strip()}\n" for name in sorted(headers))
     request = "\n".join(("POST", "/", query, canonical, names, digest))

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from moderation.detect.api import Passage
 from moderation.detect.guard.acs3 import Credentials, form, signed
 from moderation.detect.guard.exchange import (
     HIGH,
@@ -24,16 +25,16 @@ from moderation.detect.guard.exchange import (
     Question,
     Reply,
     Said,
-    Side,
     Stamp,
     an_object,
     refused,
 )
+from moderation.text import Role
 from moderation.verdict import FULL_SCORE, Cause
 from moderation.wire.body import mended
 
 ACTION, VERSION = "TextModerationPlus", "2022-03-02"
-SERVICES = {Side.PROMPT: "llm_query_moderation", Side.RESPONSE: "llm_response_moderation"}
+SERVICES = {Role.PROMPT: "llm_query_moderation", Role.RESPONSE: "llm_response_moderation"}
 LIMITS = {"llm_response_moderation": 5_000}
 """Characters in one call, by service; 2,000 for all others."""
 LIMIT = 2_000
@@ -70,8 +71,8 @@ class Aliyun:
     host: str
     """As the header has it, with the port where it is not the usual one."""
     credentials: Credentials
-    prompt_service: str = SERVICES[Side.PROMPT]
-    response_service: str = SERVICES[Side.RESPONSE]
+    prompt_service: str = SERVICES[Role.PROMPT]
+    response_service: str = SERVICES[Role.RESPONSE]
 
     @property
     def categories(self) -> frozenset[str]:
@@ -90,20 +91,20 @@ class Aliyun:
             case _:
                 return EXACT.get(label) or FAMILY.get(label.split("_")[0], OTHER)
 
-    def service(self, side: Side) -> str:
-        return self.response_service if side is Side.RESPONSE else self.prompt_service
+    def service(self, role: Role) -> str:
+        return self.response_service if role is Role.RESPONSE else self.prompt_service
 
-    def limit(self, side: Side) -> int | None:
-        return LIMITS.get(self.service(side), LIMIT)
+    def limit(self, role: Role) -> int | None:
+        return LIMITS.get(self.service(role), LIMIT)
 
-    def question(self, text: str, side: Side, stamp: Stamp) -> Question:
-        told = json.dumps({"content": mended(text)}, ensure_ascii=False, separators=(",", ":"))
-        body = form({"Service": self.service(side), "ServiceParameters": told}).encode()
+    def question(self, passage: Passage, stamp: Stamp) -> Question:
+        told = json.dumps({"content": mended(passage.text)}, ensure_ascii=False, separators=(",", ":"))
+        body = form({"Service": self.service(passage.role), "ServiceParameters": told}).encode()
         headers = signed(self.credentials, self.host, ACTION, VERSION, stamp.date, stamp.nonce, body=body, content_type=_FORM)
         shown = tuple((name.encode(), value.encode()) for name, value in headers.items() if name != "host")
         return Question("/", (*shown, (b"accept", b"application/json")), body)
 
-    def read(self, reply: Reply, side: Side) -> Judged:
+    def read(self, reply: Reply, role: Role) -> Judged:
         value = an_object(reply.body)
         if value is not None and str(value.get("Code", "")).startswith("Throttling"):  # its status is 400
             return Cause.UNAVAILABLE

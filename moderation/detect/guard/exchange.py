@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Protocol
 
+from moderation.detect.api import Passage
 from moderation.errors import Refused
+from moderation.text import Role
 from moderation.verdict import Cause
 from moderation.wire.body import parse
 
@@ -16,13 +17,6 @@ OTHER = "other_harm"
 NONE, LOW, MEDIUM, HIGH = 100_000, 400_000, 600_000, 900_000
 """Scores in millionths for judges that say words and no numbers: each reaches the level of its name and not the next one, with
 the usual thresholds and with those that policies usually set."""
-
-
-class Side(StrEnum):
-    """Which side of a conversation a text is on. What tools say is read as what users say."""
-
-    PROMPT = "prompt"
-    RESPONSE = "response"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +62,7 @@ Judged = tuple[Said, ...] | Cause
 
 
 class Engine(Protocol):
-    """One kind of judge. Every method is a function of its arguments."""
+    """One kind of judge. Every method is a function of its arguments. What tools say is asked about as what users say."""
 
     @property
     def categories(self) -> frozenset[str]:
@@ -84,13 +78,13 @@ class Engine(Protocol):
         """The category of a label, where the policy names none."""
         ...
 
-    def limit(self, side: Side) -> int | None:
+    def limit(self, role: Role) -> int | None:
         """The most UTF-16 units of text in one question; None for any number."""
         ...
 
-    def question(self, text: str, side: Side, stamp: Stamp) -> Question: ...
+    def question(self, passage: Passage, stamp: Stamp) -> Question: ...
 
-    def read(self, reply: Reply, side: Side) -> Judged: ...
+    def read(self, reply: Reply, role: Role) -> Judged: ...
 
 
 def bearer(key: str | None) -> tuple[tuple[bytes, bytes], ...]:

@@ -11,19 +11,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from moderation.detect.api import Passage
 from moderation.detect.guard.exchange import (
     OTHER,
     Judged,
     Question,
     Reply,
     Said,
-    Side,
     Stamp,
     an_object,
     bearer,
     millionths,
     refused,
 )
+from moderation.text import Role
 from moderation.verdict import Cause
 from moderation.wire.body import mended
 
@@ -70,16 +71,16 @@ class OpenAiModeration:
     def category(self, label: str) -> str:
         return CATEGORY.get(label, OTHER)
 
-    def limit(self, side: Side) -> int | None:
+    def limit(self, role: Role) -> int | None:
         return LIMIT
 
-    def question(self, text: str, side: Side, stamp: Stamp) -> Question:
-        body: dict[str, object] = {"input": mended(text)}
+    def question(self, passage: Passage, stamp: Stamp) -> Question:
+        body: dict[str, object] = {"input": mended(passage.text)}
         if self.model is not None:
             body["model"] = self.model
         return Question("/moderations", bearer(self.key), json.dumps(body, ensure_ascii=False).encode())
 
-    def read(self, reply: Reply, side: Side) -> Judged:
+    def read(self, reply: Reply, role: Role) -> Judged:
         cause = refused(reply.status)
         if cause is not None:
             return cause

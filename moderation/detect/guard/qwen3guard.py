@@ -1,7 +1,8 @@
 """Qwen3Guard-Gen behind an OpenAI-compatible server (vLLM, SGLang): its chat template, its output format, its nine categories.
 
-The template holds the instruction: one user message asks about a prompt, a user and an assistant message about a response, and
-only the last message is judged. Two lines come back, three for a response:
+The template holds the instruction: a last message of the user asks about a prompt, one of the assistant about a response, and
+only the last message is judged; what stands before it goes out as a message of its own. Two lines come
+back, three for a response:
 
     Safety: Unsafe
     Categories: Violent, Jailbreak
@@ -17,8 +18,10 @@ import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from moderation.detect.api import Passage
 from moderation.detect.guard.chat import answered, asked, plain
-from moderation.detect.guard.exchange import HIGH, MEDIUM, NONE, Judged, Question, Reply, Said, Side, Stamp
+from moderation.detect.guard.exchange import HIGH, MEDIUM, NONE, Judged, Question, Reply, Said, Stamp
+from moderation.text import Role
 from moderation.verdict import Cause
 
 CATEGORY = {
@@ -35,8 +38,8 @@ CATEGORY = {
 """Its labels, and what they count as where the policy says nothing."""
 PROMPT_ONLY = frozenset({"Jailbreak"})
 MAX_TOKENS = 128
-LIMIT = 16_000
-"""UTF-16 units: half of its 32,768 tokens, for no script takes two tokens a unit on the whole."""
+LIMIT = 8_000
+"""UTF-16 units: its tokens are of bytes, so a unit takes three at worst, and there are 32,768."""
 
 _PROMPT = re.compile(r"Safety: (Safe|Unsafe|Controversial)\nCategories: ([^\n]+)")
 _RESPONSE = re.compile(_PROMPT.pattern + r"\nRefusal: (?:Yes|No)")
@@ -75,31 +78,33 @@ class Qwen3Guard:
     def category(self, label: str) -> str:
         return CATEGORY[label]
 
-    def limit(self, side: Side) -> int | None:
+    def limit(self, role: Role) -> int | None:
         return LIMIT
 
-    def question(self, text: str, side: Side, stamp: Stamp) -> Question:
-        messages = [("user", plain(text))]
-        if side is Side.RESPONSE:
-            # The template writes nothing of an assistant's message that comes first.
-            messages = [("user", ""), ("assistant", plain(text))]
-        return asked(self.model, messages, self.key, MAX_TOKENS)
+    def question(self, passage: Passage, stamp: Stamp) -> Question:
+        response = passage.role is Role.RESPONSE
+        whose = "assistant" if response else "user"
+        # The template writes nothing of an assistant's message that comes first.
+        messages = [("user", "")] if response else []
+        if passage.before:
+            messages.append((whose, plain(passage.before)))
+        return asked(self.model, [*messages, (whose, plain(passage.text))], self.key, MAX_TOKENS)
 
-    def read(self, reply: Reply, side: Side) -> Judged:
+    def read(self, reply: Reply, role: Role) -> Judged:
         content = answered(reply)
-        return content if isinstance(content, Cause) else judged(content, side, self.strictness)
+        return content if isinstance(content, Cause) else judged(content, role, self.strictness)
 
 
-def judged(content: str, side: Side, strictness: Strictness = Strictness.GRADED) -> Judged:
+def judged(content: str, role: Role, strictness: Strictness = Strictness.GRADED) -> Judged:
     """What the model's output says. White space around all of it is the only freedom."""
-    format_ = _RESPONSE if side is Side.RESPONSE else _PROMPT
+    format_ = _RESPONSE if role is Role.RESPONSE else _PROMPT
     match = format_.fullmatch(content.strip(" \n"))
     if match is None:
         return Cause.INVALID
     safety, named = match[1], match[2].split(", ")
     if safety == "Safe":
         return () if named == ["None"] else Cause.INVALID
-    known = CATEGORY.keys() - PROMPT_ONLY if side is Side.RESPONSE else CATEGORY.keys()
+    known = CATEGORY.keys() - PROMPT_ONLY if role is Role.RESPONSE else CATEGORY.keys()
     if len(set(named)) != len(named) or not known >= set(named):
         return Cause.INVALID
     score = HIGH if safety == "Unsafe" else _CONTROVERSIAL[strictness]

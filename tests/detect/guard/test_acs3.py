@@ -41,7 +41,7 @@ def test_every_part_is_signed() -> None:
     changed = [
         signature(), signature(Credentials("YourAccessKeyId", "other")), signature(host="other"), signature(action="B"),
         signature(date="2023-10-26T10:22:33Z"), signature(nonce="0" * 32), signature(query="a=b"), signature(body=b"y"),
-        signature(kind=None), signature(Credentials("YourAccessKeyId", "YourAccessKeySecret", "token")),
+        signature(kind=None),
     ]  # fmt: skip
     assert len(set(changed)) == len(changed)
 

@@ -7,9 +7,11 @@ from urllib.parse import parse_qs
 
 import pytest
 
+from moderation.detect.api import Passage
 from moderation.detect.guard.acs3 import Credentials
 from moderation.detect.guard.aliyun import ATTACK, SENSITIVE, UNNAMED, Aliyun
-from moderation.detect.guard.exchange import HIGH, LOW, MEDIUM, OTHER, Judged, Said, Side
+from moderation.detect.guard.exchange import HIGH, LOW, MEDIUM, OTHER, Judged, Said
+from moderation.text import Role
 from moderation.verdict import FULL_SCORE, Cause
 from tests.detect.guard.replies import STAMP, reply
 
@@ -17,11 +19,11 @@ GUARD = Aliyun("green-cip.cn-shanghai.aliyuncs.com", Credentials("id", "secret")
 
 
 @pytest.mark.parametrize(
-    ("side", "service", "limit"),
-    [(Side.PROMPT, "llm_query_moderation", 2_000), (Side.RESPONSE, "llm_response_moderation", 5_000)],
+    ("role", "service", "limit"),
+    [(Role.PROMPT, "llm_query_moderation", 2_000), (Role.RESPONSE, "llm_response_moderation", 5_000)],
 )
-def test_a_question(side: Side, service: str, limit: int) -> None:
-    question = GUARD.question('你好 "a" & b\ud800', side, STAMP)
+def test_a_question(role: Role, service: str, limit: int) -> None:
+    question = GUARD.question(Passage('你好 "a" & b\ud800', role), STAMP)
     fields = parse_qs(question.body.decode(), strict_parsing=True)
     assert fields["Service"] == [service]
     assert json.loads(fields["ServiceParameters"][0]) == {"content": '你好 "a" & b\ufffd'}
@@ -32,13 +34,13 @@ def test_a_question(side: Side, service: str, limit: int) -> None:
     assert b"host" not in headers
     assert b"content-type;host;" in headers[b"authorization"]
     assert question.path == "/"
-    assert GUARD.limit(side) == limit
+    assert GUARD.limit(role) == limit
 
 
 def test_another_service_is_held_to_the_lower_limit() -> None:
     guard = Aliyun("h", Credentials("i", "s"), "query_security_check", "response_security_check")
-    assert {guard.limit(side) for side in Side} == {2_000}
-    assert b"response_security_check" in guard.question("x", Side.RESPONSE, STAMP).body
+    assert {guard.limit(role) for role in Role} == {2_000}
+    assert b"response_security_check" in guard.question(Passage("x", Role.RESPONSE), STAMP).body
     assert guard.version != GUARD.version
 
 
@@ -85,7 +87,7 @@ DATA: list[tuple[object, Judged, str]] = [
 
 @pytest.mark.parametrize(("data", "said", "note"), DATA, ids=[case[-1] for case in DATA])
 def test_data_are_read(data: object, said: Judged, note: str) -> None:
-    assert GUARD.read(reply({"Code": 200, "Message": "OK", "RequestId": "A-B", "Data": data}), Side.PROMPT) == said
+    assert GUARD.read(reply({"Code": 200, "Message": "OK", "RequestId": "A-B", "Data": data}), Role.PROMPT) == said
 
 
 @pytest.mark.parametrize(
@@ -106,7 +108,7 @@ def test_data_are_read(data: object, said: Judged, note: str) -> None:
     ],
 )
 def test_anything_else_is_unknown(status: int, body: object, cause: Cause, note: str) -> None:
-    assert GUARD.read(reply(body, status), Side.PROMPT) is cause, note
+    assert GUARD.read(reply(body, status), Role.PROMPT) is cause, note
 
 
 @pytest.mark.parametrize(

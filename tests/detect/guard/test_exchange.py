@@ -8,20 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moderation.detect.api import Passage
 from moderation.detect.guard.acs3 import Credentials
 from moderation.detect.guard.aliyun import Aliyun
 from moderation.detect.guard.chat import plain
-from moderation.detect.guard.exchange import Engine, Reply, Side, an_object, millionths, refused
+from moderation.detect.guard.exchange import Engine, Reply, an_object, millionths, refused
 from moderation.detect.guard.llm_judge import LlmJudge
 from moderation.detect.guard.openai_moderation import OpenAiModeration
 from moderation.detect.guard.qwen3guard import Qwen3Guard
+from moderation.text import Role
 from moderation.verdict import FULL_SCORE, Cause
 from tests.detect.guard.replies import STAMP, chat
 
 ENGINES: list[Engine] = [
     Qwen3Guard("m", key="sesame"),
     OpenAiModeration("m", key="sesame"),
-    Aliyun("h", Credentials("id", "sesame", "sesame")),
+    Aliyun("h", Credentials("id", "sesame")),
     LlmJudge("m", ("violence", "sexual"), key="sesame"),
 ]
 EACH = pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: type(engine).__name__)
@@ -55,7 +57,7 @@ def test_a_status_that_is_not_200_is_no_judgement(status: int, cause: Cause | No
 @pytest.mark.parametrize("status", [401, 413, 500])
 def test_every_engine_reads_the_status_first(engine: Engine, status: int) -> None:
     good = chat("Safety: Safe\nCategories: None")
-    assert engine.read(Reply(status, good.body), Side.PROMPT) is refused(status)
+    assert engine.read(Reply(status, good.body), Role.PROMPT) is refused(status)
 
 
 @pytest.mark.parametrize(
@@ -101,14 +103,14 @@ def test_a_score_is_a_number_in_its_range(value: object, most: float, score: int
 def test_what_is_not_one_object_is_none(body: bytes, note: str) -> None:
     assert an_object(body) is None, note
     for engine in ENGINES:
-        assert engine.read(Reply(200, body), Side.PROMPT) is Cause.INVALID, note
+        assert engine.read(Reply(200, body), Role.PROMPT) is Cause.INVALID, note
 
 
 @EACH
-@given(text=TEXTS, side=st.sampled_from(Side))
-def test_any_text_can_be_asked_about(engine: Engine, text: str, side: Side) -> None:
-    question = engine.question(text, side, STAMP)
-    assert question == engine.question(text, side, STAMP)
+@given(text=TEXTS, role=st.sampled_from(Role))
+def test_any_text_can_be_asked_about(engine: Engine, text: str, role: Role) -> None:
+    question = engine.question(Passage(text, role), STAMP)
+    assert question == engine.question(Passage(text, role), STAMP)
     question.body.decode()
     for name, value in question.headers:
         assert name == name.lower()
@@ -117,11 +119,10 @@ def test_any_text_can_be_asked_about(engine: Engine, text: str, side: Side) -> N
 
 @EACH
 def test_keys_and_texts_show_nowhere(engine: Engine) -> None:
-    question = engine.question("open the gate", Side.PROMPT, STAMP)
+    question = engine.question(Passage("open the gate", Role.PROMPT), STAMP)
     shown = f"{engine!r} {engine.version} {question!r} {Reply(200, b'open the gate')!r}"
     assert "sesame" not in shown
     assert "gate" not in shown
-    assert b"sesame" in b"".join(value for _, value in question.headers)
 
 
 JSON = st.recursive(
@@ -139,9 +140,9 @@ NEAR = st.recursive(
 
 
 @EACH
-@given(body=st.binary(max_size=60) | NEAR.map(lambda value: json.dumps(value).encode()), side=st.sampled_from(Side))
-def test_whatever_comes_back_is_a_judgement_or_a_cause(engine: Engine, body: bytes, side: Side) -> None:
-    said = engine.read(Reply(200, body), side)
+@given(body=st.binary(max_size=60) | NEAR.map(lambda value: json.dumps(value).encode()), role=st.sampled_from(Role))
+def test_whatever_comes_back_is_a_judgement_or_a_cause(engine: Engine, body: bytes, role: Role) -> None:
+    said = engine.read(Reply(200, body), role)
     assert isinstance(said, Cause) or all(0 <= one.score <= FULL_SCORE for one in said)
     if isinstance(said, tuple):
         assert all(engine.category(one.label) in engine.categories for one in said)

@@ -9,16 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moderation.detect.guard.exchange import Judged, Said, Side
+from moderation.detect.api import Passage
+from moderation.detect.guard.exchange import Judged, Said
 from moderation.detect.guard.llm_judge import Format, LlmJudge
+from moderation.text import Role
 from moderation.verdict import Cause
 from tests.detect.guard.replies import STAMP, chat
 
 JUDGE = LlmJudge("qwen-plus", ("violence", "house_secrets"))
 
 
-def body(judge: LlmJudge, text: str = "hello", side: Side = Side.PROMPT) -> Any:
-    return json.loads(judge.question(text, side, STAMP).body)
+def body(judge: LlmJudge, text: str = "hello", role: Role = Role.PROMPT) -> Any:
+    return json.loads(judge.question(Passage(text, role), STAMP).body)
 
 
 def test_the_categories_and_the_form_of_the_answer_are_told() -> None:
@@ -26,8 +28,14 @@ def test_the_categories_and_the_form_of_the_answer_are_told() -> None:
     assert (system["role"], user["role"]) == ("system", "user")
     assert "violence, house_secrets" in system["content"]
     assert '{"violence": 0.0, "house_secrets": 0.0}' in system["content"]
-    assert json.loads(user["content"]) == {"side": "prompt", "text": "hello"}
-    assert json.loads(body(JUDGE, side=Side.RESPONSE)["messages"][1]["content"])["side"] == "response"
+    assert json.loads(user["content"]) == {"role": "prompt", "text": "hello"}
+    assert json.loads(body(JUDGE, role=Role.RESPONSE)["messages"][1]["content"])["role"] == "response"
+
+
+def test_what_stands_before_is_told_apart() -> None:
+    question = JUDGE.question(Passage("So.", Role.TOOL_RESULT, "Then."), STAMP)
+    given_ = json.loads(json.loads(question.body)["messages"][1]["content"])
+    assert given_ == {"role": "tool_result", "before": "Then.", "text": "So."}
 
 
 def test_an_instruction_of_the_policys_own() -> None:
@@ -50,7 +58,7 @@ def test_the_schema_allows_the_verdict_alone() -> None:
 @given(text=st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from('"\\{}\n<|'), max_size=40))
 def test_a_text_stays_in_its_string(text: str) -> None:
     given_ = json.loads(body(JUDGE, text)["messages"][1]["content"])
-    assert given_.keys() == {"side", "text"}
+    assert given_.keys() == {"role", "text"}
     assert given_["text"].replace("< |", "<|") == text.replace("< |", "<|")
 
 
@@ -81,8 +89,8 @@ CASES: list[tuple[str, Judged, str]] = [
 
 @pytest.mark.parametrize(("content", "said", "note"), CASES, ids=[case[-1] for case in CASES])
 def test_only_the_exact_verdict_counts(content: str, said: Judged, note: str) -> None:
-    assert JUDGE.read(chat(content.replace("\ud800", "\ufffd")), Side.PROMPT) == said
+    assert JUDGE.read(chat(content.replace("\ud800", "\ufffd")), Role.PROMPT) == said
 
 
 def test_a_verdict_that_was_cut_off_is_none() -> None:
-    assert JUDGE.read(chat('{"violence": 0.9, "house_secrets": 0}', "length"), Side.PROMPT) is Cause.INVALID
+    assert JUDGE.read(chat('{"violence": 0.9, "house_secrets": 0}', "length"), Role.PROMPT) is Cause.INVALID

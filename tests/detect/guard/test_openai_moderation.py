@@ -6,8 +6,10 @@ import json
 
 import pytest
 
-from moderation.detect.guard.exchange import OTHER, Judged, Said, Side
+from moderation.detect.api import Passage
+from moderation.detect.guard.exchange import OTHER, Judged, Said
 from moderation.detect.guard.openai_moderation import CATEGORY, FLAGGED, YES, OpenAiModeration
+from moderation.text import Role
 from moderation.verdict import Cause
 from moderation.wire.moderations import CATEGORIES
 from tests.detect.guard.replies import STAMP, reply
@@ -16,11 +18,11 @@ JUDGE = OpenAiModeration("omni-moderation-latest", key="k")
 
 
 def test_a_question() -> None:
-    question = JUDGE.question("Wie? \ud800", Side.PROMPT, STAMP)
+    question = JUDGE.question(Passage("Wie? \ud800", Role.PROMPT), STAMP)
     assert question.path == "/moderations"
     assert json.loads(question.body) == {"input": "Wie? \ufffd", "model": "omni-moderation-latest"}
-    assert question == JUDGE.question("Wie? \ud800", Side.RESPONSE, STAMP)
-    assert "model" not in json.loads(OpenAiModeration().question("x", Side.PROMPT, STAMP).body)
+    assert question == JUDGE.question(Passage("Wie? \ud800", Role.RESPONSE), STAMP)
+    assert "model" not in json.loads(OpenAiModeration().question(Passage("x", Role.PROMPT), STAMP).body)
 
 
 def test_all_of_openais_categories_are_known() -> None:
@@ -58,7 +60,7 @@ ONE: list[tuple[object, Judged, str]] = [
 
 @pytest.mark.parametrize(("one", "said", "note"), ONE, ids=[case[-1] for case in ONE])
 def test_a_result_is_read(one: object, said: Judged, note: str) -> None:
-    assert JUDGE.read(reply({"id": "modr-1", "model": "m", "results": [one]}), Side.PROMPT) == said
+    assert JUDGE.read(reply({"id": "modr-1", "model": "m", "results": [one]}), Role.PROMPT) == said
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,7 @@ def test_a_result_is_read(one: object, said: Judged, note: str) -> None:
     ],
 )
 def test_anything_else_is_unknown(body: object, note: str) -> None:
-    assert JUDGE.read(reply(body), Side.PROMPT) is Cause.INVALID, note
+    assert JUDGE.read(reply(body), Role.PROMPT) is Cause.INVALID, note
 
 
 @pytest.mark.parametrize(

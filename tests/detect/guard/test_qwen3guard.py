@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moderation.detect.guard.exchange import HIGH, MEDIUM, NONE, Judged, Said, Side
+from moderation.detect.api import Passage
+from moderation.detect.guard.exchange import HIGH, MEDIUM, NONE, Judged, Said
 from moderation.detect.guard.qwen3guard import CATEGORY, PROMPT_ONLY, Qwen3Guard, Strictness, judged
+from moderation.text import Role
 from moderation.verdict import Cause
 from tests.detect.guard.replies import STAMP, chat
 
@@ -17,7 +19,7 @@ GUARD = Qwen3Guard("Qwen/Qwen3Guard-Gen-0.6B", key="k")
 
 
 def test_a_prompt_is_one_user_message() -> None:
-    question = GUARD.question("How?", Side.PROMPT, STAMP)
+    question = GUARD.question(Passage("How?", Role.PROMPT), STAMP)
     assert question.path == "/chat/completions"
     assert json.loads(question.body) == {
         "model": "Qwen/Qwen3Guard-Gen-0.6B",
@@ -30,16 +32,30 @@ def test_a_prompt_is_one_user_message() -> None:
 
 
 def test_a_response_is_an_assistants_message_after_a_users() -> None:
-    body = json.loads(GUARD.question("So.", Side.RESPONSE, STAMP).body)
+    body = json.loads(GUARD.question(Passage("So.", Role.RESPONSE), STAMP).body)
     assert body["messages"] == [{"role": "user", "content": ""}, {"role": "assistant", "content": "So."}]
 
 
+@pytest.mark.parametrize(
+    ("role", "roles", "note"),
+    [
+        (Role.PROMPT, ["user", "user"], "the last of the user's is judged"),
+        (Role.TOOL_RESULT, ["user", "user"], "what tools say is read as what users say"),
+        (Role.RESPONSE, ["user", "assistant", "assistant"], "the last of the assistant's is judged"),
+    ],
+)
+def test_what_stands_before_is_a_message_of_its_own(role: Role, roles: list[str], note: str) -> None:
+    messages = json.loads(GUARD.question(Passage("So.", role, "Then <|im_end|>."), STAMP).body)["messages"]
+    assert [message["role"] for message in messages] == roles, note
+    assert [message["content"] for message in messages][-2:] == ["Then < |im_end|>.", "So."]
+
+
 def test_no_key_no_header() -> None:
-    assert b"authorization" not in dict(Qwen3Guard("m").question("", Side.PROMPT, STAMP).headers)
+    assert b"authorization" not in dict(Qwen3Guard("m").question(Passage("", Role.PROMPT), STAMP).headers)
 
 
-P, R = Side.PROMPT, Side.RESPONSE
-GOOD: list[tuple[str, Side, Judged, str]] = [
+P, R = Role.PROMPT, Role.RESPONSE
+GOOD: list[tuple[str, Role, Judged, str]] = [
     ("Safety: Safe\nCategories: None", P, (), "safe"),
     ("Safety: Safe\nCategories: None\n", P, (), "a line end behind it"),
     ("\n\nSafety: Safe\nCategories: None", P, (), "what an empty thought leaves before it"),
@@ -49,7 +65,7 @@ GOOD: list[tuple[str, Side, Judged, str]] = [
     ("Safety: Safe\nCategories: None\nRefusal: Yes", R, (), "a refusal"),
     ("Safety: Unsafe\nCategories: Suicide & Self-Harm\nRefusal: No", R, (Said("Suicide & Self-Harm", HIGH),), "an answer"),
 ]
-BAD: list[tuple[str, Side, str]] = [
+BAD: list[tuple[str, Role, str]] = [
     ("", P, "nothing"),
     ("Safe", P, "a word"),
     ("Safety: Safe", P, "half of it"),
@@ -83,15 +99,15 @@ BAD: list[tuple[str, Side, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("content", "side", "said", "note"), GOOD, ids=[case[-1] for case in GOOD])
-def test_its_format_is_read(content: str, side: Side, said: Judged, note: str) -> None:
-    assert judged(content, side) == said
-    assert GUARD.read(chat(content), side) == said
+@pytest.mark.parametrize(("content", "role", "said", "note"), GOOD, ids=[case[-1] for case in GOOD])
+def test_its_format_is_read(content: str, role: Role, said: Judged, note: str) -> None:
+    assert judged(content, role) == said
+    assert GUARD.read(chat(content), role) == said
 
 
-@pytest.mark.parametrize(("content", "side", "note"), BAD, ids=[case[-1] for case in BAD])
-def test_anything_else_is_unknown(content: str, side: Side, note: str) -> None:
-    assert GUARD.read(chat(content), side) is Cause.INVALID
+@pytest.mark.parametrize(("content", "role", "note"), BAD, ids=[case[-1] for case in BAD])
+def test_anything_else_is_unknown(content: str, role: Role, note: str) -> None:
+    assert GUARD.read(chat(content), role) is Cause.INVALID
 
 
 @pytest.mark.parametrize(
@@ -105,7 +121,7 @@ def test_anything_else_is_unknown(content: str, side: Side, note: str) -> None:
     ],
 )
 def test_an_answer_that_is_not_whole_is_unknown(content: object, finish: str | None, note: str) -> None:
-    assert GUARD.read(chat(content, finish), Side.PROMPT) is Cause.INVALID, note
+    assert GUARD.read(chat(content, finish), Role.PROMPT) is Cause.INVALID, note
 
 
 @pytest.mark.parametrize(
@@ -113,27 +129,27 @@ def test_an_answer_that_is_not_whole_is_unknown(content: object, finish: str | N
 )
 def test_controversial_is_what_the_policy_says(strictness: Strictness, score: int) -> None:
     guard = Qwen3Guard("m", strictness)
-    assert guard.read(chat("Safety: Controversial\nCategories: Violent"), Side.PROMPT) == (Said("Violent", score),)
-    assert guard.read(chat("Safety: Unsafe\nCategories: Violent"), Side.PROMPT) == (Said("Violent", HIGH),)
+    assert guard.read(chat("Safety: Controversial\nCategories: Violent"), Role.PROMPT) == (Said("Violent", score),)
+    assert guard.read(chat("Safety: Unsafe\nCategories: Violent"), Role.PROMPT) == (Said("Violent", HIGH),)
     assert len({Qwen3Guard("m", one).version for one in Strictness}) == len(Strictness)
 
 
 @given(
     safety=st.sampled_from(["Unsafe", "Controversial"]),
     labels=st.lists(st.sampled_from(sorted(CATEGORY)), min_size=1, unique=True),
-    side=st.sampled_from(Side),
+    role=st.sampled_from(Role),
 )
-def test_every_list_of_categories_goes_round(safety: str, labels: list[str], side: Side) -> None:
-    refusal = "\nRefusal: No" if side is Side.RESPONSE else ""
-    said = judged(f"Safety: {safety}\nCategories: {', '.join(labels)}{refusal}", side)
-    if side is Side.RESPONSE and PROMPT_ONLY & set(labels):
+def test_every_list_of_categories_goes_round(safety: str, labels: list[str], role: Role) -> None:
+    refusal = "\nRefusal: No" if role is Role.RESPONSE else ""
+    said = judged(f"Safety: {safety}\nCategories: {', '.join(labels)}{refusal}", role)
+    if role is Role.RESPONSE and PROMPT_ONLY & set(labels):
         assert said is Cause.INVALID
     else:
         assert isinstance(said, tuple)
         assert [one.label for one in said] == labels
 
 
-@given(content=st.text(max_size=60), side=st.sampled_from(Side))
-def test_no_chatter_counts_as_safe(content: str, side: Side) -> None:
-    assert judged(content, side) is Cause.INVALID
-    assert judged(f"Safety: Safe\nCategories: None {content}x", side) is Cause.INVALID
+@given(content=st.text(max_size=60), role=st.sampled_from(Role))
+def test_no_chatter_counts_as_safe(content: str, role: Role) -> None:
+    assert judged(content, role) is Cause.INVALID
+    assert judged(f"Safety: Safe\nCategories: None {content}x", role) is Cause.INVALID
