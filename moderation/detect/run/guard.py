@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from moderation.detect.api import Local, Scan, Windowed
+from moderation.detect.api import Local, Passage, Remote, Scan, Windowed
 from moderation.detect.prefilter import Prefilter
 from moderation.normalise import Normalised
 from moderation.text import Span
@@ -111,6 +111,17 @@ def detected(windowed: Windowed, texts: Sequence[str], known: Known = None) -> S
     except BaseException:  # noqa: BLE001 - as above
         return Unknown(windowed.id, Cause.ERROR)
     return Unknown(windowed.id, Cause.INVALID)
+
+
+async def asked(judge: Remote, passage: Passage, known: Known = None) -> Answer:
+    """What a judge over the network says of a passage. Cancelling goes through."""
+    try:
+        answer: object = await judge.ask(passage)
+    except Exception:  # noqa: BLE001 - as above; but being cancelled is no answer
+        return Unknown(judge.id, Cause.ERROR)
+    if isinstance(answer, (tuple, Unknown)):
+        return _checked(judge.id, passage.text, answer, known)
+    return Unknown(judge.id, Cause.INVALID)
 
 
 def _checked(detector: str, text: str, answer: Answer, known: Known) -> Answer:
