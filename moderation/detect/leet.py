@@ -24,7 +24,7 @@ LEAST = 4
 """Letters of a whole word that is looked for. Where a part of a word will do, and of an expression, LEAST_OF_PART."""
 LEAST_OF_PART = 6
 
-_ANY_SIGN = "10534789@$!|"
+_ANY_SIGN = re.compile("[10534789@$!|]").search
 _SIGN = "[013-57-9@$]"
 _MIXED = f"[A-Za-z]{_SIGN}|{_SIGN}[A-Za-z]|[A-Za-z][!|]+[A-Za-z013-57-9@$]"
 
@@ -43,7 +43,7 @@ def may_stand(text: str, start: int, final: bool) -> bool:
     Where it says no, what is looked for stands there, or begins there, only in its own letters.
     """
     piece = text[start:] if start else text
-    if not any(sign in piece for sign in _ANY_SIGN):
+    if _ANY_SIGN(piece) is None:
         return False
     raw = piece.encode()
     return (_WHOLE if final else _GROWING)(raw, 0, len(raw))[0] >= 0
