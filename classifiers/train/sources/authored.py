@@ -1,0 +1,96 @@
+"""The rows that the project wrote itself: files in `authored/`, each with a header that says what it is for.
+
+Two forms of file: `grammars` (forms with slots, expanded by a stable hash; a form is one group) and `pairs` (the same
+words with ill and with harmless intent; a pair is one group).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from classifiers.train.row import HEADS, Role, Row, Source
+from classifiers.train.sources.kinds import KINDS
+from classifiers.train.splits import fraction
+
+FOLDER = Path(__file__).resolve().parent.parent / "authored"
+
+_SLOT = re.compile(r"\{(\w+)\}")
+_TRIES = 6
+
+
+def fill(form: str, slots: Mapping[str, Sequence[str]], most: int) -> list[str]:
+    """At most `most` different fillings of a form, the same ones each time.
+
+    Raises KeyError when the form names a slot that is not there.
+    """
+    parts = _SLOT.split(form)
+    between, names = parts[::2], parts[1::2]
+    if not names:
+        return [form]
+    found: dict[str, None] = {}
+    for turn in range(most * _TRIES):
+        used: list[str] = []
+        for place, name in enumerate(names):
+            choices = [value for value in slots[name] if value not in used or not value] or list(slots[name])
+            used.append(choices[int(fraction(f"{form}\0{turn}\0{place}", "slot") * len(choices))])
+        found.setdefault("".join(map("".join, zip(between, (*used, ""), strict=True))))
+        if len(found) == most:
+            break
+    return list(found)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A file of `authored/`; it must say its purpose."""
+    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or not content.get("purpose"):
+        raise ValueError(f"{path.name}: no purpose")
+    return content
+
+
+def grammar_rows(name: str, content: Mapping[str, Any]) -> Iterator[Row]:
+    """The rows of a file of grammars; a form is one group."""
+    for topic, grammar in content["grammars"].items():
+        slots = {**content.get("slots", {}), **grammar.get("slots", {})}
+        labels = KINDS[grammar.get("kind", content.get("kind"))]
+        most = grammar.get("most", content["most"])
+        role = Role(grammar.get("role", "prompt"))
+        slice_ = grammar.get("slice", content.get("slice"))
+        for number, form in enumerate(grammar["forms"]):
+            for text in fill(form, {key: [str(value) for value in values] for key, values in slots.items()}, most):
+                group = f"{name}:{topic}:{number}"
+                yield Row(text[:1].upper() + text[1:], content["lang"], dict(labels), name, role, group, slice_)
+
+
+def pair_rows(name: str, content: Mapping[str, Any]) -> Iterator[Row]:
+    """The rows of a file of pairs: the first sentence of each is of the kind that is its key, the others are harmless."""
+    for kind, pairs in content["pairs"].items():
+        for number, (ill, *harmless) in enumerate(pairs):
+            if not harmless:
+                raise ValueError(f"{name}: no harmless side for {ill!r}")
+            group = f"{name}:{kind}:{number}"
+            yield Row(ill, content["lang"], dict(KINDS[kind]), name, group=group, slice="harmful_instructions")
+            for text in harmless:
+                yield Row(text, content["lang"], dict(KINDS["benign"]), name, group=group, slice=content["slice"])
+
+
+def rows(name: str, _data: Path) -> Iterator[Row]:
+    """The rows of a file of `authored/`."""
+    content = load(FOLDER / f"{name}.yaml")
+    if "grammars" in content:
+        yield from grammar_rows(name, content)
+    else:
+        yield from pair_rows(name, content)
+
+
+def sources() -> Iterable[Source]:
+    """One source for each file, in the order of names."""
+    heads = frozenset(HEADS)
+    for path in sorted(FOLDER.glob("*.yaml")):
+        languages = frozenset({str(load(path)["lang"])})
+        yield Source(path.stem, "Apache-2.0 (written for this project)", languages, heads, heads, partial(rows, path.stem))
