@@ -36,7 +36,7 @@ def prepare() -> Run:
                 code = int(end.code or 0)
         law(code in CODES[verb], "another exit code than the verb's")
         law(code != 2 or bool(err.getvalue()), "refused without a word")
-        if code == 0 and "--json" in argv:
+        if code == 0 and "--json" in argv and not out.getvalue().startswith(b"usage:"):
             for line in out.getvalue().splitlines():
                 json.loads(line)
         return f"{verb} {code} {err.getvalue()[-60:]!r}"

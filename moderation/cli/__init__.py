@@ -41,7 +41,8 @@ def parser() -> argparse.ArgumentParser:
                 one = top.add_parser(group, help=GROUPS[group], description=GROUPS[group])
                 groups[group] = one.add_subparsers(dest="subverb", metavar="VERB", required=True)
             holder = groups[group]
-        sub = holder.add_parser(verb.words[-1], help=verb.help, description=verb.help)
+        # A script that shortens a flag would break with the next flag that begins so.
+        sub = holder.add_parser(verb.words[-1], help=verb.help, description=verb.help, allow_abbrev=False)
         for argument in verb.arguments:
             sub.add_argument(*argument.flags, **dict(argument.options))
         sub.set_defaults(run=verb.run)

@@ -14,6 +14,7 @@ import pytest
 
 from moderation.audit.record import DetectorStatus, decision
 from moderation.audit.store import Log
+from moderation.cli import main
 from moderation.cli.audit import VERBS, moment
 from moderation.errors import UsageError
 from moderation.text import Media, Span, Turn
@@ -287,3 +288,11 @@ def test_what_cannot_be_read_is_told(data: Path, name: str) -> None:
 def test_an_argument_that_is_no_text_is_told(data: Path, flag: str) -> None:
     with pytest.raises(UsageError, match=f"{flag} expected UTF-8"):
         run("audit", "query", flag, "a\udcff", data=data)
+
+
+def test_flags_are_written_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """A script that shortens one would break with the next flag that begins so."""
+    with pytest.raises(SystemExit) as ended:
+        main(["audit", "query", "--sin", "1h"])
+    assert ended.value.code == 2
+    assert "--sin" in capsys.readouterr().err
