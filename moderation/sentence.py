@@ -15,6 +15,8 @@ SENTENCE_CAP = 400
 ANSWER_WINDOW = 100
 """A window of an answer closes at the first sentence end at or after this many code points."""
 INPUT_WINDOW = 400
+CONTEXT = 200
+"""The most code points before a window that a detector of windows reads to understand it by."""
 
 _MARK = re.compile(r"[.!?。！？｡…\n]")
 """Where an end may stand: found first, for one class of characters is searched many times faster than anything else."""
@@ -23,6 +25,27 @@ _SAME = re.compile(r"[.!?]++|[。！？｡…]++|\n\s*+")
 # Possessive, so that a shorter text never finds a cut by giving characters back that a longer one would take.
 _END = re.compile(r"(?:[.!?]++[\"'”’»)\]]*+\s++|[。！？｡…]++[\"'”’」』）】》]*+\s*+|\n\s*+)(?=\S)")
 _RUN = " \t\n\r\v\f\u00a0\u3000.!?。！？｡…\"'”’»)]」』）】》"
+
+
+def context(before: str) -> str:
+    """The sentences at the end of what stands before a window: all of it, or as many whole ones as fit in CONTEXT.
+
+    It depends on the last CONTEXT code points alone, so that a stream need keep no more of a text.
+    """
+    tail = before[-CONTEXT:]
+    return tail if len(tail) < CONTEXT else _whole(tail)
+
+
+def _whole(tail: str) -> str:
+    """From the first sentence that begins in a stretch on."""
+    at = 0
+    while (mark := _MARK.search(tail, at)) is not None:
+        if (end := _END.match(tail, mark.start())) is not None:
+            return tail[end.end() :]
+        same = _SAME.match(tail, mark.start())
+        assert same is not None
+        at = same.end()
+    return ""
 
 
 def settled(text: str) -> int:

@@ -16,7 +16,7 @@ from moderation.act import Names
 from moderation.detect.api import Local, Scan
 from moderation.normalise import readings
 from moderation.policy.decide import Patience
-from moderation.sentence import ANSWER_WINDOW, windows
+from moderation.sentence import ANSWER_WINDOW, context, windows
 from moderation.stream.plan import (
     Broken,
     Command,
@@ -135,7 +135,7 @@ class ToyPlan:
     rules: Sequence[Rule]
     local: Sequence[Local] = ()
     windowed: Mapping[str, str] = field(default_factory=dict)
-    """Window detector to the word whose window it finds."""
+    """Window detector to the word of which it finds the window where it ends."""
     patience: Patience | None = None
 
     def reading(self, phase: Phase, channel: Channel) -> Reading:
@@ -283,8 +283,11 @@ def play(
             spans = windows(text, ANSWER_WINDOW) if inspect.whole else (Span(0, len(text)),)
             found: list[list[Finding]] = [[] for _ in spans]
             for number, span in enumerate(spans):
+                # Like a model, a window detector understands a window by what stands before it.
+                before = context(text[: span.start]) if inspect.whole else inspect.before
                 for detector in sorted(inspect.detectors & set(plan.windowed)):
-                    if plan.windowed[detector] in text[span.start : span.end]:
+                    word = plan.windowed[detector]
+                    if word in (before + text[span.start : span.end])[max(0, len(before) - len(word) + 1) :]:
                         found[number].append(Finding(detector, detector, None, detector, FULL_SCORE, None))
             if inspect.whole:
                 for plain, one in itertools.product(readings(text), plan.local):

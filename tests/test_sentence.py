@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from moderation.sentence import _END, SENTENCE_CAP, next_sentence, next_window, settled, windows
+from moderation.sentence import _END, CONTEXT, SENTENCE_CAP, context, next_sentence, next_window, settled, windows
 from moderation.text import Span
 
 CASES = [
@@ -100,3 +100,24 @@ def test_the_work_grows_with_the_length(unit: str, most: int) -> None:
     short, long = calls((unit * 4_000)[:4_000]), calls((unit * 16_000)[:16_000])
     assert long <= 5 * short
     assert short <= 4 * most
+
+
+CONTEXTS = [
+    ("", "", "nothing stands before it"),
+    ("One. Two. ", "One. Two. ", "all of a short text"),
+    ("x" * (CONTEXT - 1), "x" * (CONTEXT - 1), "half a sentence, for it is all there is"),
+    ("x" * 500 + ". Two. ", "Two. ", "whole sentences alone, where there is more"),
+    ("x" * 500 + "。二。", "二。", "in Chinese, too"),
+    ("x" * 500, "", "no sentence begins near enough"),
+]
+
+
+@pytest.mark.parametrize(("before", "said", "note"), CONTEXTS)
+def test_context(before: str, said: str, note: str) -> None:
+    assert context(before) == said, note
+
+
+@given(st.text("ab. 。\n!?\"", max_size=3 * CONTEXT))
+def test_context_hangs_on_the_last_characters_alone(before: str) -> None:
+    assert context(before) == context(before[-CONTEXT:])
+    assert before.endswith(context(before))

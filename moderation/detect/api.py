@@ -65,15 +65,27 @@ class Passage:
 
 
 class Windowed(Protocol):
-    """Reads whole windows: models, judges. Findings may have no span."""
+    """Reads whole windows: models, judges. Findings may have no span.
+
+    An answer depends on its own passage alone, never on those that are asked about with it.
+    """
 
     @property
     def id(self) -> str: ...
 
     @property
-    def version(self) -> str: ...
+    def version(self) -> str:
+        """A hash of everything that its findings depend on; part of the cache key and of the log."""
+        ...
 
-    def detect(self, texts: Sequence[str]) -> Sequence[tuple[Finding, ...] | Unknown]: ...
+    @property
+    def batch(self) -> int:
+        """How many passages it is asked about at once, at most. Its time-out is for one such call."""
+        ...
+
+    def detect(self, passages: Sequence[Passage]) -> Sequence[tuple[Finding, ...] | Unknown]:
+        """An answer for each passage, in their order; spans are into its `text`. Called in threads, in several at once."""
+        ...
 
 
 class Remote(Protocol):

@@ -19,7 +19,7 @@ from moderation.policy.decide import needs
 from moderation.policy.limits import decide_all, media_window, uneditable_window, unread_windows
 from moderation.policy.model import Policy
 from moderation.sentence import ANSWER_WINDOW, INPUT_WINDOW
-from moderation.text import Channel, Conversation, Media, Origin, Phase, Scope, Segment, Span, Turn
+from moderation.text import ROLES, Channel, Conversation, Media, Origin, Phase, Role, Scope, Segment, Span, Turn
 from moderation.verdict import Action, Finding, Fired, Key, Window
 from moderation.wire.leaves import editable
 
@@ -217,7 +217,9 @@ async def _rule(
         flat = _owners(owners, indexes, len(windows), pictures)
         windows += [media_window(m) for m in pictures]
         return Ruling(phase, decide_all(active.policy, phase, scope, windows), tuple(windows), ()), flat
-    examined = await active.runner.examine([s.text for s in segments], wanted, scope.tenant, size) if segments else ()
+    roles = [ROLES.get(s.channel, Role.PROMPT) for s in segments] if wanted & active.runner.windowed else ()
+    texts = [s.text for s in segments]
+    examined = await active.runner.examine(texts, wanted, scope.tenant, size, roles) if segments else ()
     windows, flat, found = [], list[int](), list[Located]()
     calls: dict[tuple[str, str | None], int] = {}
     for turn, (index, segment, one) in enumerate(zip(indexes, segments, examined, strict=True), 1):

@@ -25,7 +25,7 @@ from moderation.sentence import ANSWER_WINDOW
 from moderation.stream.plan import Broken, Command, Emit, End, Inspect, Judged, Note, Piece, Reading, Stop, TapeName
 from moderation.stream.release import Release
 from moderation.stream.tape import Look, Said
-from moderation.text import Channel, Origin, Phase, Scope
+from moderation.text import ROLES, Channel, Origin, Phase, Role, Scope
 from moderation.verdict import Edit, Finding, Fired, Outcome, Window
 
 _SHORT = 8192
@@ -368,13 +368,12 @@ class Carrier:
         return Note(note.phase, outcome, windows, (), final=True)
 
     async def _inspect(self, command: Inspect) -> list[Judged]:
-        runner = self.active.runner
-        if command.whole:
-            examined = await runner.examine(command.texts, command.detectors, self.scope.tenant, ANSWER_WINDOW)
-        else:
-            # Each text is one window already: one as long as it is stays one.
-            size = max(len(text) for text in command.texts) + 1
-            examined = await runner.examine(command.texts, command.detectors, self.scope.tenant, size)
+        texts, roles = command.texts, [ROLES.get(command.channel, Role.PROMPT)] * len(command.texts)
+        # What is not whole is one window already: one as long as it is stays one.
+        size = ANSWER_WINDOW if command.whole else max(map(len, texts)) + 1
+        examined = await self.active.runner.examine(
+            texts, command.detectors, self.scope.tenant, size, roles, command.before
+        )
         return [Judged(one.windows, one.findings, one.unknown) for one in examined]
 
     async def _break_off(self, release: Release, frame: bytes) -> None:

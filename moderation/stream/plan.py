@@ -92,6 +92,9 @@ class Inspect:
     texts: tuple[str, ...]
     detectors: frozenset[str]
     whole: bool
+    channel: Channel
+    before: str = ""
+    """The sentences before a window, which its detectors may read to understand it by."""
 
 
 class Emit(NamedTuple):

@@ -9,6 +9,7 @@ from moderation.act import Change, Names
 from moderation.judge import Seen, blocker, by_window, effect, enforced, shifted, window
 from moderation.policy.decide import Patience
 from moderation.policy.limits import media_window, uneditable_window
+from moderation.sentence import CONTEXT
 from moderation.stream.gate import Frame, Gate
 from moderation.stream.lane import Item, Lane, clear
 from moderation.stream.plan import Broken, Command, End, Inspect, Judged, Note, Piece, Plan, Stop, TapeName
@@ -150,7 +151,7 @@ class Release:
                 whole = Whole(lane, text, tuple(self._plan.parts(lane.id, text)))
                 self._wholes.append(whole)
                 detectors = frozenset(lane.reading.local) | lane.reading.windowed
-                self._inspect(whole, lane.phase, whole.parts, detectors, commands)
+                self._inspect(whole, lane, whole.parts, detectors, commands)
             return
         tape = lane.tape
         lane.restore(self._names, final)
@@ -164,12 +165,12 @@ class Release:
                 start, lane.begun = lane.begun, end
                 item = Item(lane, end, tape.take(end), [], start, window=True)
                 if lane.reading.windowed:
-                    text = tape.text(start, end)
-                    item.job = self._inspect(item, lane.phase, (text,), lane.reading.windowed, commands)
+                    text, before = tape.text(start, end), tape.before(start)
+                    item.job = self._inspect(item, lane, (text,), lane.reading.windowed, commands, before)
                 self._put(item)
         else:
             self._put(Item(lane, frontier, tape.take(frontier), cuts))
-        tape.drop(min(lane.judged, lane.restored, lane.begun))
+        tape.drop(min(lane.judged, lane.restored, lane.begun - CONTEXT if lane.reading.windowed else lane.begun))
 
     def _put(self, item: Item) -> None:
         item.number = self._number
@@ -177,16 +178,12 @@ class Release:
         item.lane.pending.extend(f.span for f in item.seen if f.span is not None)
 
     def _inspect(
-        self,
-        waiting: Item | tuple[Lane, int] | Whole,
-        phase: Phase,
-        texts: tuple[str, ...],
-        detectors: frozenset[str],
-        commands: list[Command],
+        self, waiting: Item | tuple[Lane, int] | Whole, lane: Lane, texts: tuple[str, ...], detectors: frozenset[str],
+        commands: list[Command], before: str = "",
     ) -> int:
         self._job += 1
         self._jobs[self._job] = waiting
-        commands.append(Inspect(self._job, phase, texts, detectors, whole=isinstance(waiting, Whole)))
+        commands.append(Inspect(self._job, lane.phase, texts, detectors, isinstance(waiting, Whole), lane.id.channel, before))
         return self._job
 
     # ---- committing ----------------------------------------------------------------------------------------------
@@ -302,7 +299,8 @@ class Release:
         lane.window = []
         start, lane.begun = lane.begun, end
         if lane.reading.windowed:
-            self._inspect((lane, start), lane.phase, (lane.tape.text(start, end),), lane.reading.windowed, commands)
+            text, before = lane.tape.text(start, end), lane.tape.before(start)
+            self._inspect((lane, start), lane, (text,), lane.reading.windowed, commands, before)
 
     def _late(self, lane: Lane, start: int, judged: Judged, commands: list[Command]) -> None:
         """A window detector's word on text that did not wait for it (hold: none, or a rule that only monitors)."""

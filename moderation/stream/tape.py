@@ -16,7 +16,7 @@ from typing import NamedTuple
 from moderation.detect.api import Scan
 from moderation.judge import EVERYTHING, shifted
 from moderation.normalise import any_in, begun, hidden, normalise
-from moderation.sentence import ANSWER_WINDOW, next_window, settled
+from moderation.sentence import ANSWER_WINDOW, CONTEXT, context, next_window, settled
 from moderation.text import Span
 from moderation.verdict import Finding, Unknown
 
@@ -238,6 +238,10 @@ class Tape:
     def text(self, start: int, end: int) -> str:
         """A stretch of the original text; it must not have been dropped (see drop)."""
         return self._text[start - self._base : end - self._base]
+
+    def before(self, place: int) -> str:
+        """The sentences before a window that starts there. CONTEXT code points before it must not have been dropped."""
+        return context(self.text(max(0, place - CONTEXT), place))
 
     def drop(self, before: int) -> None:
         """Nothing before this position will be asked for again."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from moderation.detect.api import Detector, Local
+from moderation.detect.api import Detector, Local, Passage
 from moderation.detect.build import _one, check_regex, finds, inline, vocabulary
 from moderation.detect.catalogue import NAMES
 from moderation.detect.decoding import Decoding
@@ -97,9 +97,10 @@ def test_finds() -> None:
 class Model:
     id = "model"
     version = "1"
+    batch = 1
 
-    def detect(self, texts: Sequence[str]) -> Sequence[tuple[Finding, ...] | Unknown]:
-        return [() for _ in texts]
+    def detect(self, passages: Sequence[Passage]) -> Sequence[tuple[Finding, ...] | Unknown]:
+        return [() for _ in passages]
 
 
 def test_what_may_run_on_the_loop() -> None:

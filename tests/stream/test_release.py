@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from moderation.act import Names
 from moderation.detect.decoding import Decoding
 from moderation.policy.decide import Patience
+from moderation.sentence import ANSWER_WINDOW, windows
 from moderation.stream.plan import Broken, Command, Emit, Note, Stop
 from moderation.stream.release import Release
 from moderation.text import Channel
@@ -95,6 +96,19 @@ def test_a_stream_is_the_whole_text(name: str, text: str, places: list[int]) -> 
     assert (stream.stop is None) == (whole.stop is None)
     if stream.stop is None:
         assert stream.text == whole.text
+
+
+@pytest.mark.parametrize("patience", [Patience.WINDOW, Patience.LOCAL])
+@pytest.mark.parametrize("size", [7, 100, 100_000])
+def test_a_window_is_understood_by_what_stands_before_it(patience: Patience, size: int) -> None:
+    """Also where most of the tape has been dropped: the words that tell stand in two windows, far from its beginning."""
+    text = "A sentence of no harm, and of some length, which fills the whole of a window of an answer, so long is it. " * 120
+    text += "Here is another one of these sentences, with so many words that a window ends with it, and that is bad. Worse, it goes on."
+    assert all("bad. Worse" not in text[one.start : one.end] for one in windows(text, ANSWER_WINDOW))
+    plan = ToyPlan([Rule("harm", Action.BLOCK)], [Digits()], {"harm": "bad. Worse"}, patience)
+    stream = play(plan, deltas(ANSWER, [text[at : at + size] for at in range(0, len(text), size)]))
+    assert stream.stop is not None
+    assert [[s.key.category for s in one.signals] for one in stream.final[0].windows if len(one.signals) > 1] == [[None, "harm"]]
 
 
 @given(LONG, st.lists(st.integers(0, 10_000), max_size=30))

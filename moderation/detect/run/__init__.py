@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeGuard, TypeVar
 
-from moderation.detect.api import Detector, Local, Scan, Windowed
+from moderation.detect.api import Detector, Local, Passage, Scan, Windowed
 from moderation.detect.prefilter import Prefilter
 from moderation.detect.run.breaker import Breaker, State
 from moderation.detect.run.cache import FINDING, Cache
@@ -23,8 +23,8 @@ from moderation.detect.run.guard import PIECE, Answer, by_pieces, detected, quie
 from moderation.detect.run.trials import Trials, cause_of
 from moderation.detect.run.workers import Beat, Hung, Overloaded, Workers
 from moderation.normalise import Normalised, readings
-from moderation.sentence import windows
-from moderation.text import Span
+from moderation.sentence import CONTEXT, context, windows
+from moderation.text import Role, Span
 from moderation.verdict import Cause, Unknown
 
 INLINE_LENGTH = 4096
@@ -50,6 +50,9 @@ class _Text:
     windows: tuple[Span, ...]
     tenant: str
     fingerprint: bytes
+    role: Role
+    before: str
+    """What stands before it, where it is itself a window; window detectors read it."""
 
 
 _NOTHING: tuple[Answer, ...] = ((),)
@@ -91,7 +94,7 @@ class Runner:
         self._categories = dict(categories or {})
         self._trials = Trials(detectors, self._ask, tell, breaker)
         self._prefilters: dict[tuple[str, ...], Prefilter] = {}
-        self._versions: dict[tuple[frozenset[str], int], str] = {}
+        self._versions: dict[tuple[frozenset[str], int, Role], str] = {}
 
     def has(self, detector: str) -> bool:
         return detector in self._locals or detector in self._windowed
@@ -172,18 +175,38 @@ class Runner:
                 results.append(await self._run(detector, partial(scan_once, local, text, start, final, known)))
         return _together(results)
 
-    async def examine(self, texts: Sequence[str], wanted: frozenset[str], tenant: str, window: int) -> tuple[Examined, ...]:
+    async def examine(
+        self, texts: Sequence[str], wanted: frozenset[str], tenant: str, window: int, roles: Sequence[Role] = (), before: str = ""
+    ) -> tuple[Examined, ...]:
         """Have whole texts judged by all wanted detectors, each detector once for all of them.
 
-        A text that all of them have judged before is not judged again.
+        A text that all of them have judged before is not judged again. `roles`, one a text (else all are prompts), and `before`,
+        which stands before each text that is itself a window, are for window detectors alone.
         """
-        version = self._versions.get((wanted, window)) or self._version(wanted, window)
+        if not roles or self.windowed.isdisjoint(wanted):
+            return await self._examine(texts, wanted, tenant, window, Role.PROMPT, before)
+        groups = {role: [text for text, one in zip(texts, roles, strict=True) if one is role] for role in dict.fromkeys(roles)}
+        every = await asyncio.gather(
+            *[self._examine(some, wanted, tenant, window, role, before) for role, some in groups.items()]
+        )
+        found = {
+            (role, text): one
+            for (role, some), examined in zip(groups.items(), every, strict=True)
+            for text, one in zip(some, examined, strict=True)
+        }
+        return tuple([found[(role, text)] for role, text in zip(roles, texts, strict=True)])
+
+    async def _examine(
+        self, texts: Sequence[str], wanted: frozenset[str], tenant: str, window: int, role: Role, before: str
+    ) -> tuple[Examined, ...]:
+        """The same, of texts of one role."""
+        version = self._versions.get((wanted, window, role)) or self._version(wanted, window, role)
         examined: dict[str, Examined] = {}
         missing: dict[str, bytes] = {}
         for number, text in enumerate(dict.fromkeys(texts), 1):
             if not number % BREATH:
                 await asyncio.sleep(0)
-            fingerprint = self._cache.fingerprint(tenant, text)
+            fingerprint = self._cache.fingerprint(tenant, text, before)
             kept = self._cache.get(fingerprint, version)
             if isinstance(kept, Examined):
                 examined[text] = kept
@@ -195,7 +218,7 @@ class Runner:
             for number, (text, fingerprint) in enumerate(missing.items(), 1):
                 if not number % BREATH:
                     await asyncio.sleep(0)
-                prepare = partial(self._ready, text, tenant, window, fingerprint)
+                prepare = partial(self._ready, text, tenant, window, fingerprint, role, before)
                 ready[text] = await asyncio.to_thread(prepare) if len(text) > PIECE else prepare()
             for text, one in (await self._judged(ready, sorted(wanted))).items():
                 examined[text] = one
@@ -203,10 +226,10 @@ class Runner:
                     self._cache.put(missing[text], version, one, one.weight)
         return tuple([examined[text] for text in texts])
 
-    def _version(self, wanted: frozenset[str], window: int) -> str:
+    def _version(self, wanted: frozenset[str], window: int, role: Role) -> str:
         """What a judgement by all of them depends on, but for the text."""
         versions = [(name, self._of(name).version if self.has(name) else "") for name in sorted(wanted)]
-        found = self._versions[(wanted, window)] = hashlib.sha256(repr((window, versions)).encode()).hexdigest()
+        found = self._versions[(wanted, window, role)] = hashlib.sha256(repr((window, role.value, versions)).encode()).hexdigest()
         return found
 
     def _of(self, name: str) -> Local | Windowed:
@@ -239,8 +262,8 @@ class Runner:
 
     # ---- one detector, many texts --------------------------------------------------------------------------------
 
-    def _ready(self, text: str, tenant: str, window: int, fingerprint: bytes) -> _Text:
-        return _Text(text, readings(text), windows(text, window), tenant, fingerprint)
+    def _ready(self, text: str, tenant: str, window: int, fingerprint: bytes, role: Role, before: str) -> _Text:
+        return _Text(text, readings(text), windows(text, window), tenant, fingerprint, role, before)
 
     def _here(self, name: str, ready: Mapping[str, _Text]) -> dict[str, tuple[Answer, ...]]:
         if not ready:
@@ -257,9 +280,9 @@ class Runner:
         if (local := self._locals.get(name)) is not None:
             version = local.version
             pieces: dict[str, tuple[bytes, ...]] = {text: (one.fingerprint,) for text, one in ready.items()}
-            jobs: dict[bytes, tuple[Normalised, ...] | str] = {one.fingerprint: one.views for one in ready.values()}
+            jobs: dict[bytes, tuple[Normalised, ...] | Passage] = {one.fingerprint: one.views for one in ready.values()}
         elif (windowed := self._windowed.get(name)) is not None:
-            version = windowed.version
+            version = f"{windowed.version} {next(iter(ready.values())).role}"  # they are of one role
             pieces, jobs = self._pieces(ready)
         else:
             self._unknown(name, Cause.UNAVAILABLE, 0.0)
@@ -284,26 +307,27 @@ class Runner:
 
     def _pieces(
         self, ready: Mapping[str, _Text]
-    ) -> tuple[dict[str, tuple[bytes, ...]], dict[bytes, tuple[Normalised, ...] | str]]:
+    ) -> tuple[dict[str, tuple[bytes, ...]], dict[bytes, tuple[Normalised, ...] | Passage]]:
         """The windows of all texts, each once, and the keys of each text's windows."""
         pieces: dict[str, tuple[bytes, ...]] = {}
-        jobs: dict[bytes, tuple[Normalised, ...] | str] = {}
+        jobs: dict[bytes, tuple[Normalised, ...] | Passage] = {}
         for text, one in ready.items():
             keys: list[bytes] = []
             for span in one.windows:
                 piece = text[span.start : span.end]
-                key = one.fingerprint if len(piece) == len(text) else self._cache.fingerprint(one.tenant, piece)
+                before = context(text[max(0, span.start - CONTEXT) : span.start]) if span.start else one.before
+                key = one.fingerprint if len(piece) == len(text) else self._cache.fingerprint(one.tenant, piece, before)
                 keys.append(key)
-                jobs[key] = piece
+                jobs[key] = Passage(piece, one.role, before)
             pieces[text] = tuple(keys)
         return pieces, jobs
 
-    def _judge(self, name: str, batch: Sequence[tuple[Normalised, ...] | str], beat: Beat) -> Sequence[Answer] | Unknown:
+    def _judge(self, name: str, batch: Sequence[tuple[Normalised, ...] | Passage], beat: Beat) -> Sequence[Answer] | Unknown:
         """In a thread: a detector's answers, checked; raises nothing but GivenUp."""
         known = self._categories.get(name)
         if (local := self._locals.get(name)) is not None:
-            return [by_pieces(local, one, beat, known) for one in batch if not isinstance(one, str)]
-        return detected(self._windowed[name], [one for one in batch if isinstance(one, str)], known)
+            return [by_pieces(local, one, beat, known) for one in batch if not isinstance(one, Passage)]
+        return detected(self._windowed[name], [one for one in batch if isinstance(one, Passage)], beat, known)
 
     async def _run(self, name: str, work: Callable[[Beat], T | Unknown]) -> T | Unknown:
         if self._trials.state(name) is not State.CLOSED:
@@ -324,7 +348,7 @@ class Runner:
 
     async def _ask(self, name: str) -> object:
         """Ask a detector about a text of ours, for its breaker."""
-        work = partial(self._judge, name, [TRIAL if name in self._windowed else readings(TRIAL)])
+        work = partial(self._judge, name, [Passage(TRIAL) if name in self._windowed else readings(TRIAL)])
         while True:
             try:
                 return await self._workers.run(work, self._timeouts.get(name, _TIMEOUT), name)

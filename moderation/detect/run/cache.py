@@ -43,14 +43,17 @@ class Cache:
         """Bytes held, about."""
         return self._size
 
-    def fingerprint(self, tenant: str, text: str) -> bytes:
-        """What stands for a text of a tenant; also the first half of a key."""
+    def fingerprint(self, tenant: str, text: str, before: str = "") -> bytes:
+        """What stands for a text of a tenant, after another where it depends on that; also the first half of a key."""
         begun = self._begun.get(tenant)
         if begun is None:  # tenants come from the configuration, so they are few
             owner = tenant.encode("utf-8", "surrogatepass")
             begun = self._begun[tenant] = blake2b(len(owner).to_bytes(4, "big") + owner, digest_size=32, key=self._key)
         whole = begun.copy()
         whole.update(text.encode("utf-8", "surrogatepass"))
+        if before:
+            # No text has a byte FF in it, so no other text says the same.
+            whole.update(b"\xff" + before.encode("utf-8", "surrogatepass"))
         return whole.digest()
 
     def count(self, hits: int, misses: int) -> None:

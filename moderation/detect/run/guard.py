@@ -98,16 +98,33 @@ def _original(plain: Normalised, findings: Sequence[Finding], base: int) -> tupl
     """Findings in a piece of the normalised text that begins at `base`, with offsets into the original one."""
     if plain.starts is None and not base:
         return tuple(findings)
-    return tuple(
-        replace(f, span=plain.original(f.span.start + base, f.span.end + base)) for f in findings if f.span is not None
-    )
+    return tuple(replace(f, span=plain.original(f.span.start + base, f.span.end + base)) for f in findings if f.span is not None)
 
 
-def detected(windowed: Windowed, texts: Sequence[str], known: Known = None) -> Sequence[Answer] | Unknown:
+def detected(windowed: Windowed, passages: Sequence[Passage], beat: Callable[[], None], known: Known = None) -> list[Answer]:
+    """What a window detector says of passages, so many at a time as it takes: its time is for one call, long is not slow."""
+    answers: list[Answer] = []
+    step = _batch(windowed)
+    while len(answers) < len(passages):
+        beat()
+        some = passages[len(answers) : len(answers) + step]
+        found = _asked(windowed, some, known)
+        answers += [found] * len(some) if isinstance(found, Unknown) else found
+    return answers
+
+
+def _batch(windowed: Windowed) -> int:
     try:
-        answers: object = windowed.detect(texts)
-        if isinstance(answers, (list, tuple)) and len(answers) == len(texts):
-            return [_checked(windowed.id, text, answer, known) for text, answer in zip(texts, answers, strict=True)]
+        return max(1, int(windowed.batch))
+    except BaseException:  # noqa: BLE001 - as above; its `detect` then says for itself
+        return 1
+
+
+def _asked(windowed: Windowed, passages: Sequence[Passage], known: Known) -> list[Answer] | Unknown:
+    try:
+        answers: object = windowed.detect(passages)
+        if isinstance(answers, (list, tuple)) and len(answers) == len(passages):
+            return [_checked(windowed.id, one.text, answer, known) for one, answer in zip(passages, answers, strict=True)]
     except BaseException:  # noqa: BLE001 - as above
         return Unknown(windowed.id, Cause.ERROR)
     return Unknown(windowed.id, Cause.INVALID)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moderation.detect.api import Detector, Scan
+from moderation.detect.api import Detector, Passage, Scan
 from moderation.detect.catalogue import CATALOGUE
 from moderation.detect.patterns import Patterns
 from moderation.detect.run import INLINE_LENGTH, Runner
@@ -20,7 +20,7 @@ from moderation.detect.run.examined import Examined
 from moderation.detect.run.workers import Workers
 from moderation.normalise import normalise
 from moderation.sentence import windows
-from moderation.text import Span
+from moderation.text import Role, Span
 from moderation.verdict import Cause, Finding, Unknown
 
 REAL = Patterns("real", CATALOGUE, ["personal_data"] * len(CATALOGUE))
@@ -47,14 +47,18 @@ class Fake:
 class Model:
     """A window detector."""
 
-    def __init__(self, answer: Callable[[Sequence[str]], object]) -> None:
+    def __init__(self, answer: Callable[[Sequence[str]], object], batch: int = 100) -> None:
         self.id = "model"
         self.version = "1"
+        self.batch = batch
+        self.asked: list[Passage] = []
         self.answer = answer
         self.batches: list[list[str]] = []
 
-    def detect(self, texts: Sequence[str]) -> Sequence[tuple[Finding, ...] | Unknown]:
-        self.batches.append(list(texts))
+    def detect(self, passages: Sequence[Passage]) -> Sequence[tuple[Finding, ...] | Unknown]:
+        self.asked.extend(passages)
+        texts = [one.text for one in passages]
+        self.batches.append(texts)
         return self.answer(texts)  # type: ignore[return-value]
 
 
@@ -215,6 +219,44 @@ def test_window_detectors_get_each_window_once_in_one_batch() -> None:
         for window, findings in zip(one.windows, one.findings, strict=True):
             assert [f.span for f in findings] == [None, Span(window.start, window.start + 2)]
             assert findings[0].score == window.end - window.start <= len(text)
+
+
+def test_window_detectors_get_the_role_and_the_sentences_before() -> None:
+    """The same words asked for another role, or after other words, are another question; for a local detector they are not."""
+    model, local = Model(lambda texts: [() for _ in texts]), Fake()
+    runner = Runner({"model": model, "fake": local}, {}, cache=Cache(1_000_000))
+    text, wanted = "One sentence. Two sentence. ", frozenset({"model", "fake"})
+
+    async def ask(role: Role, before: str = "") -> list[Passage]:
+        model.asked.clear()
+        await runner.examine([text], wanted, "t", 5 if not before else 99, [role], before)
+        return list(model.asked)
+
+    async def main() -> None:
+        for role in Role:
+            assert await ask(role) == [Passage("One sentence. ", role), Passage("Two sentence. ", role, "One sentence. ")]
+            assert await ask(role) == [], "it is kept"
+        assert await ask(Role.PROMPT, "Zero. ") == [Passage(text, Role.PROMPT, "Zero. ")]
+        assert await ask(Role.PROMPT, "Nought. ") == [Passage(text, Role.PROMPT, "Nought. ")]
+        assert await ask(Role.PROMPT, "Zero. ") == []
+        assert len(local.seen) == 3, "once, and after each of two texts"
+        both = await runner.examine(["a", "b", "a"], wanted, "t", 5, [Role.PROMPT, Role.RESPONSE, Role.RESPONSE])
+        assert [one.windows for one in both] == [(Span(0, 1),)] * 3
+        assert sorted(model.asked[-3:], key=str) == [Passage("a"), Passage("a", Role.RESPONSE), Passage("b", Role.RESPONSE)]
+
+    asyncio.run(main())
+    runner.close()
+
+
+def test_a_window_detectors_time_is_for_one_call() -> None:
+    def slow(texts: Sequence[str]) -> list[tuple[Finding, ...] | Unknown]:
+        time.sleep(0.1)
+        return [() for _ in texts]
+
+    model = Model(slow, batch=1)
+    (one,) = examine({"model": model}, ["Some sentence here. " * 8], timeout=0.4)
+    assert len(model.batches) == 8
+    assert not any(one.unknown), "it took 0.8 s, and each call 0.1 s"
 
 
 @pytest.mark.parametrize(
