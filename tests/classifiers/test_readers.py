@@ -55,6 +55,7 @@ CASES: list[tuple[str, str, dict[str, str], list[tuple[str, str, dict[str, int]]
     ("code", "gpteacher_code", {"gpteacher/codegen-instruct.json": '[{"instruction": "write", "input": ""}]'}, [("write", "en", ALL_ZERO)]),
     ("security work that is no attack", "cyberseceval_frr", {"cyberseceval/mitre_frr.json": '[{"mutated_prompt": "a", "is_malicious": false}, {"mutated_prompt": "b", "is_malicious": true}]'}, [("a", "en", ALL_ZERO)]),
     ("functions", "cyberseceval_instruct", {"cyberseceval/instruct.json": '[{"test_case_prompt": "a"}]'}, [("a", "en", ALL_ZERO)]),
+    ("answers to harmless tasks", "harmless_answers", {"gpteacher/roleplay-simple-deduped-roleplay-instruct.json": '[{"instruction": "q", "response": "a"}]', "gpteacher/codegen-instruct.json": '[{"instruction": "q", "response": "b"}]', "self_instruct/seed_tasks.jsonl": lines({"instruction": "q", "instances": [{"output": "c"}]})}, [("a", "en", ALL_ZERO), ("b", "en", ALL_ZERO), ("c", "en", ALL_ZERO)]),
     ("personas in two scripts", "personas_zh", {"persona_prompts_zh/prompts-zh.json": '[{"prompt": "扮演"}]', "persona_prompts_zh/prompts-zh-TW.json": '[{"prompt": "擔任"}]'}, [("扮演", "zh", ALL_ZERO), ("擔任", "zh", ALL_ZERO)]),
 ]  # fmt: skip
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from classifiers.train.row import HEADS, Role, Row, Source
+from classifiers.train.row import HEADS, Role, Row, Source, Split
 from classifiers.train.sources.kinds import KINDS
 from classifiers.train.splits import fraction
 
@@ -22,6 +22,10 @@ FOLDER = Path(__file__).resolve().parent.parent / "authored"
 
 _SLOT = re.compile(r"\{(\w+)\}")
 _TRIES = 6
+
+# Each topic has forms in every split: of ten forms one is tested on and one tunes.
+_TURN = 10
+_PINS = {3: Split.TEST, 7: Split.DEV}
 
 
 def fill(form: str, slots: Mapping[str, Sequence[str]], most: int) -> list[str]:
@@ -53,18 +57,24 @@ def load(path: Path) -> dict[str, Any]:
     return content
 
 
+def _grammars(content: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    return content.get("grammars", {}).values()
+
+
 def grammar_rows(name: str, content: Mapping[str, Any]) -> Iterator[Row]:
     """The rows of a file of grammars; a form is one group."""
     for topic, grammar in content["grammars"].items():
         slots = {**content.get("slots", {}), **grammar.get("slots", {})}
         labels = KINDS[grammar.get("kind", content.get("kind"))]
         most = grammar.get("most", content["most"])
-        role = Role(grammar.get("role", "prompt"))
+        role = Role(grammar.get("role", content.get("role", "prompt")))
+        lang = grammar.get("lang", content["lang"])
         slice_ = grammar.get("slice", content.get("slice"))
         for number, form in enumerate(grammar["forms"]):
             for text in fill(form, {key: [str(value) for value in values] for key, values in slots.items()}, most):
                 group = f"{name}:{topic}:{number}"
-                yield Row(text[:1].upper() + text[1:], content["lang"], dict(labels), name, role, group, slice_)
+                text = text[:1].upper() + text[1:]
+                yield Row(text, lang, dict(labels), name, role, group, slice_, pin=_PINS.get(number % _TURN, Split.TRAIN))
 
 
 def pair_rows(name: str, content: Mapping[str, Any]) -> Iterator[Row]:
@@ -92,5 +102,6 @@ def sources() -> Iterable[Source]:
     """One source for each file, in the order of names."""
     heads = frozenset(HEADS)
     for path in sorted(FOLDER.glob("*.yaml")):
-        languages = frozenset({str(load(path)["lang"])})
+        content = load(path)
+        languages = frozenset({content["lang"], *(part.get("lang", content["lang"]) for part in _grammars(content))})
         yield Source(path.stem, "Apache-2.0 (written for this project)", languages, heads, heads, partial(rows, path.stem))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from classifiers.train.row import BENIGN, HEADS, Row, Source, Split
+from classifiers.train.row import BENIGN, HEADS, Role, Row, Source, Split
 from classifiers.train.sources.table import json_records, json_value
 
 
@@ -74,6 +74,17 @@ def personas(data: Path) -> Iterator[Row]:
             yield _benign(record["prompt"], "zh", "personas_zh", "benign_chat", f"persona:{index}")
 
 
+def answers(data: Path) -> Iterator[Row]:
+    """Answers to harmless tasks: role-play, code and what a set of seeds gives."""
+    folder = data / "gpteacher"
+    for name in ("roleplay-simple-deduped-roleplay-instruct", "codegen-instruct"):
+        for record in json_value(folder / f"{name}.json"):
+            yield Row(record["response"], "en", dict(BENIGN), "harmless_answers", Role.RESPONSE, also=(record["instruction"],))
+    for record in json_records(data / "self_instruct" / "seed_tasks.jsonl"):
+        text = record["instances"][0]["output"]
+        yield Row(text, "en", dict(BENIGN), "harmless_answers", Role.RESPONSE, also=(record["instruction"],))
+
+
 def sources() -> Iterable[Source]:
     """The sources of this file."""
     en, heads, none = frozenset({"en"}), frozenset(HEADS), frozenset[str]()
@@ -84,4 +95,5 @@ def sources() -> Iterable[Source]:
     yield Source("gpteacher_code", "MIT", en, none, heads, code_tasks, cap=2_500)
     yield Source("cyberseceval_frr", "MIT", en, none, heads, security_work)
     yield Source("cyberseceval_instruct", "MIT", en, none, heads, secure_coding, cap=1_000)
+    yield Source("harmless_answers", "MIT (GPTeacher), Apache-2.0 (Self-Instruct)", en, none, heads, answers, cap=2_500)
     yield Source("personas_zh", "MIT", frozenset({"zh"}), none, heads, personas)

@@ -118,7 +118,7 @@ def sources() -> Iterable[Source]:
     en, both, heads = frozenset({"en"}), frozenset({"en", "zh"}), frozenset(HEADS)
     harms = heads - {"injection", "jailbreak"}
     yield Source("catqa", "Apache-2.0", both, harms, heads, catqa)
-    yield Source("harmfulqa", "Apache-2.0", en, harms, heads, harmfulqa, cap=900)
+    yield Source("harmfulqa", "Apache-2.0", en, harms, heads, harmfulqa, cap=700)
     yield Source("advbench", "MIT", en, harms, heads, advbench)
     yield Source("ailuminate", "CC-BY-4.0", en, harms, harms, ailuminate)
     yield Source("do_not_answer", "Apache-2.0", en, harms, heads, do_not_answer)

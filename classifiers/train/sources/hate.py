@@ -100,9 +100,9 @@ def surge(data: Path) -> Iterator[Row]:
 def sources() -> Iterable[Source]:
     """The sources of this file."""
     en, zh, also_violence = frozenset({"en"}), frozenset({"zh"}), _HATE | {"violence"}
-    yield Source("davidson", "MIT", en, _HATE, _HATE, davidson, cap=6_000)
-    yield Source("edos", "CC0-1.0", en, also_violence, _HATE, edos, cap=7_000)
+    yield Source("davidson", "MIT", en, _HATE, _HATE, davidson, cap=5_000)
+    yield Source("edos", "CC0-1.0", en, also_violence, _HATE, edos, cap=6_000)
     yield Source("hatemoji", "CC-BY-4.0", en, also_violence, _HATE, hatemoji)
-    yield Source("cold", "Apache-2.0", zh, _HATE, _HATE, cold, cap=11_000)
+    yield Source("cold", "Apache-2.0", zh, _HATE, _HATE, cold, cap=9_000)
     yield Source("swsr", "MIT", zh, _HATE, _HATE, swsr)
     yield Source("surge_toxicity", "MIT", en, _HATE, _HATE, surge)

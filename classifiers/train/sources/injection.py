@@ -123,7 +123,7 @@ def sources() -> Iterable[Source]:
     yield Source("slabs", "MIT", en, injection, heads, slabs)
     yield Source("neuralchemy", "Apache-2.0", en, injection | jailbreak, heads, neuralchemy)
     yield Source("deepset", "Apache-2.0", frozenset({"en", "de"}), injection, heads, deepset)
-    yield Source("yanismiraoui", "Apache-2.0", european, injection, frozenset(), yanismiraoui, cap=500)
+    yield Source("yanismiraoui", "Apache-2.0", european, injection, frozenset(), yanismiraoui, cap=300)
     yield Source("bastioncorpus", "MIT", frozenset({"en", "de", "it", "fr", "es"}), injection, injection, bastion)
     yield Source("jailbreakllms", "MIT", en, jailbreak, frozenset(), in_the_wild)
     yield Source("pyrit", "MIT", en, jailbreak, frozenset(), pyrit)
