@@ -58,7 +58,8 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def _grammars(content: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    return content.get("grammars", {}).values()
+    found: Mapping[str, Mapping[str, Any]] = content.get("grammars", {})
+    return found.values()
 
 
 def grammar_rows(name: str, content: Mapping[str, Any]) -> Iterator[Row]:
