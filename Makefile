@@ -7,6 +7,7 @@
 # make policy        check and test the policy that ships
 # make mutants       break the code in the ways that tests/mutants.yaml lists: do the tests notice?     (ARGS="--only wire")
 # make fuzz          mutated inputs against every parser and reader, each with a law that must hold     (MINUTES=10 ARGS="--only policy")
+# make eval          the classifiers that ship, measured on the test texts in build/corpus               (ARGS="classifiers/ngram")
 # make install       the virtual environment that all of these use; made by itself when it is needed
 
 VENV := .venv
@@ -15,7 +16,7 @@ ARGS ?=
 MINUTES ?= 10
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint bench soak docs policy mutants fuzz install clean
+.PHONY: help demo test lint bench soak docs policy mutants fuzz eval install clean
 .DEFAULT_GOAL := help
 
 help:
@@ -56,6 +57,9 @@ mutants: $(STAMP)
 
 fuzz: $(STAMP)
 	@$(VENV)/bin/python -m fuzz.run --minutes $(MINUTES) $(ARGS)
+
+eval: $(STAMP)
+	@$(VENV)/bin/python -m classifiers.train.evaluate $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build moderation-data

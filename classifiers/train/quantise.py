@@ -1,0 +1,141 @@
+"""Make the model that ships: ONNX, weights in int8, and check it against torch.
+
+The layers' weights are quantised by channel and their inputs at run time (onnxruntime's dynamic quantisation), with seven bits
+a weight: CPUs without VNNI add pairs of products in sixteen bits, which eight would overflow, so that scores would differ by
+machine. The word embedding is quantised by row, here, and looked up as int8.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from classifiers.train import metrics
+from classifiers.train.encoder import Encoder
+from classifiers.train.examples import read
+from classifiers.train.train import PREFIX, TOKENS, load
+
+OPSET = 17
+
+
+class Shipped(nn.Module):
+    """The encoder with its word embedding in int8 and its attention written out, as it is exported."""
+
+    def __init__(self, model: Encoder) -> None:
+        super().__init__()
+        self.model = model
+        words = model.words.weight.detach()
+        scale = words.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
+        self.register_buffer("rows", (words / scale).round().to(torch.int8))
+        self.register_buffer("scale", scale)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        model = self.model
+        rows, scale = self.get_buffer("rows"), self.get_buffer("scale")
+        batch, tokens = input_ids.shape[0], input_ids.shape[1]
+        x = rows[input_ids].float() * scale[input_ids] + model.positions.weight[:tokens]
+        x = model.norm(x)
+        absent = (1.0 - attention_mask.float())[:, None, None, :] * -1e4
+        heads, wide = model.sizes.heads, model.sizes.hidden // model.sizes.heads
+        for layer in model.layers:
+            q, k, v = layer.qkv(x).view(batch, tokens, 3, heads, wide).permute(2, 0, 3, 1, 4).unbind(0)
+            shares = torch.softmax(q @ k.transpose(-1, -2) / wide**0.5 + absent, dim=-1)
+            x = layer.norm1(x + layer.out((shares @ v).transpose(1, 2).reshape(batch, tokens, heads * wide)))
+            x = layer.norm2(x + layer.narrow(nn.functional.gelu(layer.widen(x))))
+        weight = attention_mask.float()[:, :, None]
+        logits: Tensor = model.head((x * weight).sum(1) / weight.sum(1))
+        return logits
+
+
+def export(model: Encoder, path: Path) -> None:
+    """Write the model as float ONNX: input_ids, attention_mask -> logits, any batch and length."""
+    ids = torch.tensor([[0, 5, 6, 2], [0, 7, 2, 1]])
+    mask = (ids != 1).long()
+    axes = {0: "batch", 1: "tokens"}
+    torch.onnx.export(
+        Shipped(model).eval(),
+        (ids, mask),
+        str(path),
+        input_names=["input_ids", "attention_mask"],
+        output_names=["logits"],
+        dynamic_axes={"input_ids": axes, "attention_mask": axes, "logits": {0: "batch"}},
+        opset_version=OPSET,
+        dynamo=False,
+    )
+
+
+def quantised(source: Path, to: Path) -> None:
+    """Write `source` with the matrix products of the layers in int8; products of two activations stay in float."""
+    graph = onnx.load(source).graph
+    weights = {one.name for one in graph.initializer}
+    products = [node.name for node in graph.node if node.op_type == "MatMul" and node.input[1] in weights]
+    products += [
+        node.name for node in graph.node if node.op_type == "Gemm" and node.input[1] in weights and node.output[0] != "logits"
+    ]
+    quantize_dynamic(source, to, nodes_to_quantize=products, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8)
+
+
+def session(path: Path) -> onnxruntime.InferenceSession:
+    """One thread, as the runtime has it."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def logits_of(path: Path, ids: list[list[int]]) -> metrics.Floats:
+    """[texts, heads], one text a call."""
+    running = session(path)
+    made = []
+    for one in ids:
+        row = np.array([one], np.int64)
+        made.append(running.run(["logits"], {"input_ids": row, "attention_mask": np.ones_like(row)})[0][0])
+    return np.array(made, np.float64)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m classifiers.train.quantise", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--run", type=Path, default=Path("build/run"), help="encoder and tokenizer that train wrote (default: %(default)s)"
+    )
+    parser.add_argument("--to", type=Path, default=Path("classifiers/small"), help="folder of the model (default: %(default)s)")
+    parser.add_argument("--corpus", type=Path, default=Path("build/corpus"), help="dev.jsonl is compared (default: %(default)s)")
+    parser.add_argument("--layers", type=int, default=6, help="as in train (default: %(default)s)")
+    parser.add_argument("--sample", type=int, default=400, help="texts to compare (default: %(default)s)")
+    given = parser.parse_args(argv)
+    given.to.mkdir(parents=True, exist_ok=True)
+    model = load(given.run, 0.0, given.layers).eval()
+    with tempfile.TemporaryDirectory() as work:
+        export(model, Path(work) / "float.onnx")
+        quantised(Path(work) / "float.onnx", given.to / "model.onnx")
+    (given.to / "tokenizer.json").write_bytes((given.run / "tokenizer.json").read_bytes())
+    tokenizer = Tokenizer.from_file(str(given.to / "tokenizer.json"))
+    tokenizer.enable_truncation(TOKENS)
+    rows = read(given.corpus / "dev.jsonl")
+    rows = rows[:: max(1, len(rows) // given.sample)][: given.sample]
+    ids = [tokenizer.encode(PREFIX[one.role] + one.text).ids for one in rows]
+    with torch.inference_mode():
+        exact = np.array(
+            [model(torch.tensor([one]), torch.ones(1, len(one), dtype=torch.long))[0].numpy() for one in ids], np.float64
+        )
+    near = logits_of(given.to / "model.onnx", ids)
+    apart = np.abs(exact - near)
+    alike = float(np.corrcoef(exact.ravel(), near.ravel())[0, 1])
+    size = sum(path.stat().st_size for path in given.to.glob("*") if path.name in ("model.onnx", "tokenizer.json"))
+    far = float(np.quantile(apart, 0.99))
+    print(f"{size:,} bytes; logits apart from torch: mean {apart.mean():.3f}, 99 % {far:.3f}; correlation {alike:.5f}")
+    return 0 if alike > 0.99 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
