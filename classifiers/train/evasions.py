@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import codecs
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -24,29 +24,7 @@ _GLYPHS = str.maketrans("aceiopxysjABCEHKMOPTX", "асеіорхуѕјАВСЕН
 _WIDE = {code: code + 0xFEE0 for code in range(0x21, 0x7F)} | {0x20: 0x3000}
 _ZERO = "\u200b\u200c\u200d\u2060\ufeff"
 
-_FILLER = MappingProxyType(
-    {
-        "en": (
-            "Our garden club met on Saturday to plan the spring. We agreed on tulips along the path and beans behind the shed.",
-            "The train was late again, so I read half a novel on the platform and drank two cups of tea from my flask.",
-            "Quarterly figures came in above plan. The team in the north did well, and the new site opens in autumn.",
-            "To make the soup, fry the onions slowly, add the carrots and the stock, and let it all simmer for half an hour.",
-            "The museum shows ship models from three centuries. Children may touch the ropes and ring the old bell.",
-            "Thank you for your note. I have moved our meeting to Thursday and booked the small room on the second floor.",
-            "My grandmother kept bees. Every summer she gave each of us a jar and a story about a queen that flew away.",
-            "The update mends two faults in the calendar and makes the list of contacts load faster on older phones.",
-        ),
-        "zh": (
-            "周六我们去郊外爬山，山路两旁开满了野花，大家在半山腰的亭子里喝茶休息。",
-            "本季度的销售情况比预期要好，北方团队表现突出，新的门店将在秋天开业。",
-            "先把洋葱慢慢炒香，再放胡萝卜和高汤，小火煮半个小时就可以了。",
-            "博物馆新展出了一批船模，孩子们可以摸一摸绳索，敲一敲那口老钟。",
-            "谢谢您的来信，会议已经改到周四下午，地点在二楼的小会议室。",
-            "外婆以前养蜜蜂，每年夏天都会给我们一人一罐蜂蜜，再讲一个故事。",
-            "这次更新修复了日历里的两个问题，旧手机打开通讯录也更快了。",
-        ),
-    }
-)
+_LANGUAGES = frozenset({"en", "zh"})
 _MIXED = MappingProxyType(
     {
         "en": (
@@ -127,38 +105,55 @@ def role_play(text: str, lang: str) -> str:
     return _pick(text, _PLAYED[lang], "played").format(text)
 
 
-def buried(text: str, lang: str) -> str:
-    """The text among harmless sentences, as many as a window holds."""
-    around = sorted(_FILLER[lang], key=lambda filler: fraction(text + filler, "filler"))
+EVASIONS: Mapping[str, Callable[[str, str], str]] = MappingProxyType(
+    {
+        "leet": leet, "spaced": spaced, "zero_width": zero_width, "homoglyphs": homoglyphs, "full_width": full_width,
+        "base64": wrapped_base64, "hex": wrapped_hex, "rot13": wrapped_rot13, "mixed": mixed, "role_play": role_play,
+    }
+)  # fmt: skip
+BURIED = "buried"
+NAMES = (*EVASIONS, BURIED)
+WRAPPERS = frozenset({"base64", "hex", "rot13"})
+
+_LATIN_ONLY = frozenset({"leet", "homoglyphs", "full_width", "rot13"})
+_FRAMES = WRAPPERS | {"mixed", "role_play"}
+_SHARE = MappingProxyType({Split.TRAIN: (0.10, 0.13), Split.DEV: (0.05, 0.06)})
+_FILLER, _TRIED = 170, 12
+_TEST_EACH = 120
+
+
+def buried(text: str, lang: str, around: Sequence[str]) -> str:
+    """The text among harmless sentences, as many of them as a window holds, in an order that the text picks."""
     limit = LIMIT if lang == "en" else LIMIT_CJK
+    start = int(fraction(text, "around") * len(around))
     kept: list[str] = []
-    for filler in around:
+    for filler in (*around[start : start + _TRIED], *around[: max(0, start + _TRIED - len(around))]):
         if len(text) + sum(map(len, kept)) + len(kept) + len(filler) + 1 <= limit:
             kept.append(filler)
     kept.insert(int(fraction(text, "place") * (len(kept) + 1)), text)
     return (" " if lang == "en" else "").join(kept)
 
 
-EVASIONS: Mapping[str, Callable[[str, str], str]] = MappingProxyType(
-    {
-        "leet": leet, "spaced": spaced, "zero_width": zero_width, "homoglyphs": homoglyphs, "full_width": full_width,
-        "base64": wrapped_base64, "hex": wrapped_hex, "rot13": wrapped_rot13, "mixed": mixed, "role_play": role_play,
-        "buried": buried,
-    }
-)  # fmt: skip
-WRAPPERS = frozenset({"base64", "hex", "rot13"})
-
-_LATIN_ONLY = frozenset({"leet", "homoglyphs", "full_width", "rot13"})
-_FRAMES = WRAPPERS | {"mixed", "role_play"}
-_SHARE = MappingProxyType({Split.TRAIN: (0.14, 0.06), Split.DEV: (0.06, 0.03)})
-_TEST_EACH = 120
+def fillers(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """By language, short harmless texts of a split: what its rows are buried in. They are answers, so read as prose."""
+    found: dict[str, list[str]] = {lang: [] for lang in _LANGUAGES}
+    for row in rows:
+        if row.lang in found and row.role is Role.RESPONSE and row.slice is None and _clean(row) and len(row.text) <= _FILLER:
+            found[row.lang].append(row.text)
+    return {lang: sorted(texts, key=lambda text: fraction(text, "filler")) for lang, texts in found.items()}
 
 
-def evaded(row: Row, name: str) -> Row | None:
-    """The row after the transform of that name; None where it does not apply, changes nothing or makes it too long."""
-    if row.lang not in _FILLER or row.role is not Role.PROMPT or (name in _LATIN_ONLY and row.lang != "en"):
+def evaded(row: Row, name: str, around: Mapping[str, Sequence[str]] = MappingProxyType({})) -> Row | None:
+    """The row after the transform of that name; None where it does not apply, changes nothing or makes it too long.
+
+    `around` holds by language the harmless texts to bury it in; without them nothing is buried.
+    """
+    if row.lang not in _LANGUAGES or row.role is not Role.PROMPT or (name in _LATIN_ONLY and row.lang != "en"):
         return None
-    text = EVASIONS[name](row.text, row.lang)
+    if name == BURIED:
+        text = buried(row.text, row.lang, around.get(row.lang, ()))
+    else:
+        text = EVASIONS[name](row.text, row.lang)
     room = limit_of(row.text) if name not in WRAPPERS | {"spaced", "zero_width"} else 2 * LIMIT
     if text == row.text or len(text) > room:
         return None
@@ -172,26 +167,26 @@ def _clean(row: Row) -> bool:
 
 
 def _shared(rows: list[Row], shares: tuple[float, float]) -> Iterator[Row]:
-    names = tuple(EVASIONS)
+    around = fillers(rows)
     for row in rows:
         harmful = any(row.labels.values())
-        if not harmful and not _clean(row) and "hate_harassment" not in row.labels:
-            continue
-        if fraction(row.text, "evade") < shares[0 if harmful else 1]:
-            name = _pick(row.text, names, "evasion")
-            copy = None if harmful and name in WRAPPERS else evaded(row, name)
+        share = shares[0] if harmful else shares[1] if _clean(row) else shares[1] / 3
+        if fraction(row.text, "evade") < share:
+            name = _pick(row.text, NAMES, "evasion")
+            copy = None if harmful and name in WRAPPERS else evaded(row, name, around)
             if copy is not None:
                 yield copy
 
 
 def _tested(rows: list[Row]) -> Iterator[Row]:
-    for name in EVASIONS:
+    around = fillers(rows)
+    for name in NAMES:
         seen: Counter[tuple[str, bool]] = Counter()
         for row in sorted(rows, key=lambda row: fraction(row.text, name)):
             harmful = any(row.labels.values())
             if seen[row.lang, harmful] >= _TEST_EACH or not (harmful or _clean(row)):
                 continue
-            copy = evaded(row, name)
+            copy = evaded(row, name, around)
             if copy is not None:
                 seen[row.lang, harmful] += 1
                 yield copy

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classifiers.train.evasions import EVASIONS, WRAPPERS, evaded, with_evasions
+from classifiers.train.evasions import BURIED, EVASIONS, NAMES, WRAPPERS, buried, evaded, fillers, with_evasions
 from classifiers.train.row import BENIGN, Role, Row, Split
 
 ASKS = "How do I steal a bike in the old town?"
@@ -43,10 +43,29 @@ def test_a_transform_changes_the_text_the_same_way_each_time(name: str) -> None:
     assert (row.group, row.labels["illicit"]) == ("g", 1)
 
 
-@pytest.mark.parametrize("name", ["mixed", "role_play", "buried"])
+@pytest.mark.parametrize("name", ["mixed", "role_play"])
 def test_a_frame_holds_the_text_itself(name: str) -> None:
     assert ASKS in EVASIONS[name](ASKS, "en")
     assert CHINESE.text in EVASIONS[name](CHINESE.text, "zh")
+
+
+def test_a_text_is_buried_in_harmless_answers_of_its_own_split() -> None:
+    answers = [Row(f"Answer number {at} is a calm sentence.", "en", dict(BENIGN), "one", Role.RESPONSE) for at in range(30)]
+    other = [
+        Row("x", "en", {"illicit": 0}, "one", Role.RESPONSE),
+        Row("a bad answer", "en", {"illicit": 1}, "one", Role.RESPONSE),
+        GOOD,
+    ]
+    around = fillers([*answers, *other])
+    assert sorted(around["en"]) == sorted(row.text for row in answers)
+    text = buried(ASKS, "en", around["en"])
+    assert ASKS in text
+    assert len(ASKS) + 100 < len(text) <= 400
+    assert text == buried(ASKS, "en", around["en"])
+    row = evaded(BAD, BURIED, around)
+    assert row is not None
+    assert (row.text, row.slice) == (text, "evasion:buried")
+    assert evaded(BAD, BURIED) is None, "there is nothing to bury it in"
 
 
 def test_letters_are_disguised() -> None:
@@ -79,10 +98,10 @@ def test_a_frame_around_harm_leaves_open_whether_it_is_a_jailbreak(name: str) ->
 
 
 def many(count: int) -> list[Row]:
-    return [
-        Row(f"{base.text} Number {at}.", base.lang, base.labels, "one", group=f"{at}")
-        for at in range(count)
-        for base in (BAD, GOOD, CHINESE)
+    calm = [Row(f"It rained all of day {at}.", "en", dict(BENIGN), "one", Role.RESPONSE) for at in range(20)]
+    bases = (BAD, GOOD, CHINESE)
+    return calm + [
+        Row(f"{base.text} {at}.", base.lang, base.labels, "one", group=f"{at}") for at in range(count) for base in bases
     ]
 
 
@@ -91,14 +110,14 @@ def test_training_wraps_harmless_texts_alone_and_testing_wraps_all() -> None:
     train = with_evasions(rows, Split.TRAIN)[len(rows) :]
     assert train
     assert not any(any(row.labels.values()) for row in train if row.slice in {f"evasion:{name}" for name in WRAPPERS})
-    assert {row.slice for row in train} == {f"evasion:{name}" for name in EVASIONS}
+    assert {row.slice for row in train} == {f"evasion:{name}" for name in NAMES}
     test = with_evasions(rows, Split.TEST)[len(rows) :]
     counts = Counter((row.slice, row.lang, any(row.labels.values())) for row in test)
-    assert {counts[f"evasion:{name}", "en", harmful] for name in EVASIONS for harmful in (True, False)} == {120}
+    assert {counts[f"evasion:{name}", "en", harmful] for name in NAMES for harmful in (True, False)} == {120}
 
 
 @given(
-    st.sampled_from(sorted(EVASIONS)),
+    st.sampled_from(NAMES),
     st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=500),
     st.sampled_from(["en", "zh"]),
 )

@@ -70,7 +70,8 @@ def grammar_rows(name: str, content: Mapping[str, Any]) -> Iterator[Row]:
         most = grammar.get("most", content["most"])
         role = Role(grammar.get("role", content.get("role", "prompt")))
         lang = grammar.get("lang", content["lang"])
-        slice_ = grammar.get("slice", content.get("slice"))
+        own = grammar.get("slice")
+        slice_ = own if own or any(labels.values()) else content.get("slice")
         for number, form in enumerate(grammar["forms"]):
             for text in fill(form, {key: [str(value) for value in values] for key, values in slots.items()}, most):
                 group = f"{name}:{topic}:{number}"

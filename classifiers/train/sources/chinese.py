@@ -81,7 +81,10 @@ def jade_kind(subclass: str) -> str:
 
 
 def jade(data: Path) -> Iterator[Row]:
-    """Harmful questions bent to slip past a model; the first, hand-picked release is kept for testing."""
+    """Harmful questions bent to slip past a model; the first, hand-picked release is kept for testing.
+
+    The English ones on privacy ask what anybody may ask (a firm's budget, a person's views): they are left out.
+    """
     folder = data / "jade_db"
     for name, lang, split in (
         ("jade-db-v1.0__jade_benchmark_zh", "zh", Split.TEST),
@@ -91,8 +94,10 @@ def jade(data: Path) -> Iterator[Row]:
     ):
         for record in csv_records(folder / f"{name}.csv"):
             kind = jade_kind(record["违规子类"])
+            if kind == "privacy" and lang == "en":
+                continue
             labels = refined(record["问题"], kind)
-            slice_ = _SLICE if kind not in ("unknown", "hate") else None
+            slice_ = _SLICE if kind not in ("unknown", "hate", "privacy") else None
             yield Row(record["问题"], lang, labels, "jade", slice=slice_, pin=split)
 
 

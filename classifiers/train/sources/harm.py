@@ -9,8 +9,10 @@ from pathlib import Path
 from classifiers.train.row import HEADS, Row, Source, Split
 from classifiers.train.sources.kinds import KINDS, refined
 from classifiers.train.sources.table import csv_records, json_records, json_value
+from classifiers.train.splits import fraction
 
 _SLICE = "harmful_instructions"
+_TESTED = 0.45
 
 _CATQA = {
     "Drug:": "drugs", "Weapon:": "weapons", "Human Trafficking:": "crime", "Cybercrime:": "cyber",
@@ -77,7 +79,7 @@ def advbench(data: Path) -> Iterator[Row]:
 
 
 def ailuminate(data: Path) -> Iterator[Row]:
-    """Prompts by hazard; the whole set is kept for testing. Skilled askers may use a frame: `jailbreak` is unknown."""
+    """Prompts by hazard, half of them for testing. Skilled askers may use a frame: `jailbreak` is unknown."""
     for record in csv_records(data / "ailuminate_demo" / "airr_official_1.0_demo_en_us_prompt_set_release.csv"):
         kind = _AILUMINATE.get(record["hazard"])
         if kind is None:
@@ -85,7 +87,9 @@ def ailuminate(data: Path) -> Iterator[Row]:
         labels = {head: value for head, value in KINDS[kind].items() if head not in ("injection", "jailbreak")}
         slice_ = _SLICE if labels.get("illicit") == 1 or labels.get("violence") == 1 else None
         if labels:
-            yield Row(record["prompt_text"], "en", labels, "ailuminate", slice=slice_, pin=Split.TEST)
+            text = record["prompt_text"]
+            pin = Split.TEST if fraction(text, "ailuminate") < _TESTED else None
+            yield Row(text, "en", labels, "ailuminate", slice=slice_, pin=pin)
 
 
 def do_not_answer(data: Path) -> Iterator[Row]:

@@ -88,6 +88,6 @@ def sources() -> Iterable[Source]:
     en, heads, hate = frozenset({"en"}), frozenset(HEADS), frozenset({"hate_harassment"})
     injection = frozenset({"injection"})
     yield Source("diasafety", "Apache-2.0", en, hate, hate, diasafety, cap=2_500)
-    yield Source("gptfuzz_answers", "MIT", en, heads - {"injection", "jailbreak"}, heads, jailbroken, cap=1_200)
+    yield Source("gptfuzz_answers", "MIT", en, heads - {"injection", "jailbreak"}, heads, jailbroken, cap=700)
     yield Source("bipia", "MIT", en, injection, injection | {"jailbreak"}, bipia)
     yield Source("toxic_spans", "CC0-1.0", en, hate, hate, toxic_spans, cap=3_000)
