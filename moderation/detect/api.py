@@ -111,4 +111,4 @@ class Remote(Protocol):
         ...
 
 
-Detector = Local | Windowed
+Detector = Local | Windowed | Remote

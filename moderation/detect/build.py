@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -10,6 +11,7 @@ from typing import assert_never
 from moderation.detect import catalogue, leet, pii, secrets
 from moderation.detect.api import Detector, Local
 from moderation.detect.decoding import Decoding
+from moderation.detect.judges import ENGINES, judge
 from moderation.detect.matcher import Compiled, Matcher, Pattern
 from moderation.detect.patterns import Patterns
 from moderation.detect.regex import BadRegex
@@ -35,6 +37,7 @@ def vocabulary() -> Vocabulary:
         check_regex=check_regex,
         test_pattern=finds,
         normalise=lambda text: normalise(text).text,
+        engines=ENGINES,
     )
 
 
@@ -67,12 +70,12 @@ def _guess(regex: str) -> Pattern:
     return Pattern("x", None, regex)
 
 
-def build(policy: Policy) -> Mapping[str, Detector]:
-    """The detectors of a policy, by id. Raises UsageError for what cannot be built."""
+def build(policy: Policy, environ: Mapping[str, str] = os.environ) -> Mapping[str, Detector]:
+    """The detectors of a policy, by id; keys are in `environ`. Raises UsageError for what cannot be built."""
     built: dict[str, Detector] = {}
     for spec in policy.detectors.values():
         try:
-            built[spec.id] = Decoding(_one(spec, policy))
+            built[spec.id] = judge(spec, environ) if spec.kind == "http" else Decoding(_one(spec, policy))
         except ValueError as error:
             raise UsageError(f"detector {spec.id}: {error}") from error
     return built

@@ -16,6 +16,7 @@ from moderation.policy.conditions import Atom, Condition, Group, Kind, Specified
 from moderation.policy.model import (
     CustomPattern,
     DetectorSpec,
+    EngineSpec,
     Hold,
     Keep,
     Over,
@@ -101,7 +102,16 @@ def _spec_json(spec: DetectorSpec) -> Json:
         "on_failure": spec.on_failure.name.lower(),
         "on_unsupported": spec.on_unsupported.name.lower(),
         "gives_spans": spec.gives_spans,
+        # Left out where there is none, so that policies without engines keep the hash that they had before there were any.
+        **({"engine": _engine_json(spec.engine)} if spec.engine is not None else {}),
     }
+
+
+def _engine_json(engine: EngineSpec) -> Json:
+    return {
+        "name": engine.name, "model": engine.model, "url": engine.url, "key_env": engine.key_env, "labels": dict(engine.labels),
+        "options": dict(engine.options),
+    }  # fmt: skip
 
 
 def _pattern_json(pattern: CustomPattern) -> Json:
@@ -165,6 +175,7 @@ def _spec(name: str, data: Json) -> DetectorSpec:
         name, data["kind"], tuple(data["categories"]), levels, patterns, tuple(data["lists"]), tuple(data["entities"]),
         tuple(data["regions"]), languages, data["timeout_ms"], OnFailure[data["on_failure"].upper()],
         OnFailure[data["on_unsupported"].upper()], data["gives_spans"],
+        EngineSpec(**data["engine"]) if "engine" in data else None,
     )  # fmt: skip
 
 

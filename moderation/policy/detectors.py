@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
+from moderation.policy.engines import categories_of, engine_of
 from moderation.policy.faults import Place, listed, meant, shown
 from moderation.policy.fields import Fields
-from moderation.policy.keys import DETECTOR, DETECTOR_LATER, KINDS, KINDS_LATER, LANGUAGE, PATTERN
+from moderation.policy.keys import DETECTOR, DETECTOR_LATER, ENGINE, KINDS, KINDS_LATER, LANGUAGE, PATTERN
 from moderation.policy.load import Entries, Node, Scalar
 from moderation.policy.model import RESERVED, CustomPattern, DetectorSpec, Vocabulary, WordList
 from moderation.verdict import Level, OnFailure
@@ -16,6 +17,7 @@ from moderation.verdict import Level, OnFailure
 MAX_TIMEOUT_MS = 60_000
 LEVELS = {level.word: level for level in Level if level}
 DEFAULT_LEVELS = {Level.LOW: 300_000, Level.MEDIUM: 500_000, Level.HIGH: 850_000}
+WITH_ENGINE = ("http",)
 _FAILURES = {o.name.lower(): o for o in OnFailure}
 _CATEGORY = {"pii": "personal_data", "secrets": "secret"}
 
@@ -61,7 +63,8 @@ def _detector(
             fields.fault("QP018", said[key].place, f"format 1 has {shown(key)} for models, this version does not. Leave it out.")
     told = fields.many(said.get("categories"), "categories")
     categories = tuple(c for c in (fields.name(one, "a category") for one in told) if c)
-    if kind and len(told) > 1:
+    engine = engine_of(fields, vocabulary, kind, said, what, node) if kind in WITH_ENGINE else None
+    if kind and kind not in WITH_ENGINE and len(told) > 1:
         fields.fault("QP011", told[1].place, f"a detector of the kind {kind} gives one category. Write a second detector.")
     patterns = _patterns(fields, vocabulary, said.get("patterns"), kind == "patterns", what, node)
     used = _lists(fields, lists, said.get("lists"), kind == "words", what, node)
@@ -70,13 +73,20 @@ def _detector(
     for key, owner in (("patterns", "patterns"), ("lists", "words"), ("regions", "pii")):
         if key in said and kind and kind != owner:
             fields.fault("QP010", said[key].place, f"'{key}' belongs to the kind {owner}, not to {kind}. Leave it out.")
-    if "entities" in said and kind in ("patterns", "words"):
+    for key in ENGINE if kind and kind not in WITH_ENGINE else ():
+        if key in said:
+            fields.fault("QP010", said[key].place, f"'{key}' belongs to the kind http, not to {kind}. Leave it out.")
+    if "entities" in said and kind in ("patterns", "words", "http"):
         fields.fault("QP010", said["entities"].place, f"'entities' belongs to the kinds pii and secrets, not {kind}.")
     if kind == "patterns":
         entities = _given(vocabulary, patterns)
     on_failure = fields.word(said.get("on_failure"), "a word for on_failure", _FAILURES)
     on_unsupported = fields.word(said.get("on_unsupported"), "a word for on_unsupported", _FAILURES)
     spans = fields.yes(said.get("gives_spans"), "gives_spans")
+    if spans and kind in WITH_ENGINE:
+        fields.fault("QP011", said["gives_spans"].place, "a judge over the network tells no places; leave gives_spans out.")
+    if kind in WITH_ENGINE:
+        categories = categories_of(fields, vocabulary, engine, categories, told, what, node)
     spec = DetectorSpec(
         name,
         kind or "",
@@ -90,7 +100,8 @@ def _detector(
         fields.duration(said.get("timeout"), "timeout", MAX_TIMEOUT_MS) or defaults.timeout_ms,
         defaults.on_failure if on_failure is None else on_failure,
         defaults.on_unsupported if on_unsupported is None else on_unsupported,
-        spans is not False,
+        spans is not False and kind not in WITH_ENGINE,
+        engine,
     )
     return spec, kind is not None
 

@@ -54,8 +54,8 @@ STREAM = {"hold": "sentence | none | all (default: sentence)", "routes": "anothe
 KEEP = {"content": "none", "excerpts": "none", "days": "how long decisions are kept, at least 184"}
 
 DETECTOR = {
-    "kind": "patterns | words | secrets | pii",
-    "categories": "what its findings count as: one name",
+    "kind": "patterns | words | secrets | pii | http",
+    "categories": "what its findings count as: one name; several for the kind http (default: all that the engine gives)",
     "levels": "the least score (0 to 1) of low, medium, high, critical (default: low 0.3, medium 0.5, high 0.85)",
     "patterns": "kind patterns: names, or {name, regex, must, must_not, reach, entity}",
     "lists": "kind words: ids of word_lists",
@@ -65,11 +65,22 @@ DETECTOR = {
     "timeout": "how long it may take",
     "on_failure": "assume_match | flag | ignore: what a failure means to rules",
     "on_unsupported": "assume_match | flag | ignore: what an unsupported language means to rules",
-    "gives_spans": "true: it says where in the text (always, for these kinds)",
+    "gives_spans": "true: it says where in the text (always, but for the kind http, which never does)",
+    "engine": "kind http: how it is asked",
+    "url": "kind http: where it is asked, https://host/v1",
+    "model": "kind http: the model that the server knows by this name",
+    "key_env": "kind http: the environment variable that holds the key",
+    "labels": "kind http: what the engine's labels count as, {LABEL: category}",
+    "options": "kind http: what only this engine has",
 }
-DETECTOR_LATER = ("engine", "model", "pin", "url", "calibration", "headers", "batch")
-KINDS = ("patterns", "words", "secrets", "pii")
-KINDS_LATER = ("model", "http")
+ENGINE = ("engine", "url", "model", "key_env", "labels", "options")
+"""The keys of a detector with an engine."""
+DETECTOR_LATER = ("pin", "calibration", "headers", "batch")
+KINDS = ("patterns", "words", "secrets", "pii", "http")
+KINDS_LATER = ("model",)
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+URL = re.compile(r"https?://(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?")
+"""No user, no query: keys have no place in it."""
 
 PATTERN = {
     "name": "what a label shows",

@@ -51,6 +51,38 @@ def spoken(languages: Iterable[str], wanted: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Option:
+    """One key under `options` of a detector: a word of a few, a whole number, a name, a text, or the name of a variable."""
+
+    said: str
+    """What it is for."""
+    words: tuple[str, ...] = ()
+    least: int | None = None
+    most: int = 0
+    """With `least`: a whole number from one to the other."""
+    variable: bool = False
+    """The name of an environment variable."""
+    holds: str | None = None
+    """A text that must hold this; "" for any text. None for what is no text, but a name."""
+    needed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EngineWords:
+    """What a policy may say of one engine, and what the engine gives."""
+
+    kind: str
+    """The kind of its detectors: http"""
+    needs: frozenset[str]
+    """Keys of a detector that it cannot do without …"""
+    takes: frozenset[str]
+    """… and those that it may have besides."""
+    options: Mapping[str, Option]
+    categories: frozenset[str]
+    """Where it has labels of its own; empty where the policy says what it judges."""
+
+
+@dataclass(frozen=True, slots=True)
 class Vocabulary:
     """What the detectors of this build know: names and checks, given in so that policies need not import detectors."""
 
@@ -68,6 +100,8 @@ class Vocabulary:
     """True where a regex, or a named pattern, finds something in a text."""
     normalise: Callable[[str], str] = lambda text: text
     """What detectors see of a text."""
+    engines: Mapping[str, EngineWords] = field(default_factory=dict)
+    """By name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +126,28 @@ class WordList:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """What a detector of the kind http is made of. Holds no key, but the name of the variable that does."""
+
+    name: str
+    model: str | None = None
+    url: str | None = None
+    """The base: what is asked stands below it."""
+    key_env: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """What a label of the engine's counts as, where that is not the engine's own category."""
+    options: Mapping[str, str | int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class DetectorSpec:
     """One detector as the policy wants it."""
 
     id: str
     kind: str
-    """patterns | words | secrets | pii"""
+    """patterns | words | secrets | pii | http"""
     categories: tuple[str, ...]
-    """What its findings count as; exactly one for the kinds of this version."""
+    """What its findings count as; exactly one, but for http."""
     levels: Mapping[Level, int]
     """The least score in millionths of each level."""
     patterns: tuple[str | CustomPattern, ...] = ()
@@ -114,6 +162,7 @@ class DetectorSpec:
     on_failure: OnFailure = OnFailure.ASSUME_MATCH
     on_unsupported: OnFailure = OnFailure.IGNORE
     gives_spans: bool = True
+    engine: EngineSpec | None = None
 
     def level(self, score: int) -> Level:
         """The highest level whose threshold the score reaches."""
@@ -235,6 +284,6 @@ class Policy:
 
 
 __all__ = [
-    "PLACEHOLDERS", "REFUSAL", "RESERVED", "CustomPattern", "DetectorSpec", "Expect", "Hold", "Keep", "Over", "Policy",
-    "Regulation", "Rule", "Test", "Vocabulary", "WordList", "spoken",
+    "PLACEHOLDERS", "REFUSAL", "RESERVED", "CustomPattern", "DetectorSpec", "EngineSpec", "EngineWords", "Expect", "Hold", "Keep",
+    "Option", "Over", "Policy", "Regulation", "Rule", "Test", "Vocabulary", "WordList", "spoken",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moderation.policy import keys
-from moderation.policy.model import Hold, Over, Vocabulary
+from moderation.policy.model import Hold, Option, Over, Vocabulary
 from moderation.policy.rules import ACTIONS
 from moderation.text import Channel, Origin, Phase, Turn
 from moderation.verdict import Cause, Level, Mode, OnFailure, Severity
@@ -43,6 +43,7 @@ _TEXT: Json = {"type": "string", "minLength": 1}
 _NAME: Json = {"type": "string", "pattern": f"^(?:{keys.NAME.pattern})$"}
 _LANGUAGE: Json = {"type": "string", "pattern": f"^(?:{keys.LANGUAGE.pattern})$"}
 _DURATION: Json = {"type": "string", "pattern": f"^(?:{keys.DURATION.pattern})$"}
+_VARIABLE: Json = {"type": "string", "pattern": f"^(?:{keys.VARIABLE.pattern})$"}
 _YES: Json = {"type": "boolean"}
 _LEVELS = [level.word for level in Level if level]
 _FAILURES = [o.name.lower() for o in OnFailure]
@@ -129,9 +130,32 @@ def _detector(vocabulary: Vocabulary) -> Json:
             "on_failure": _words(_FAILURES),
             "on_unsupported": _words(_FAILURES),
             "gives_spans": _YES,
+            "engine": _words(sorted(vocabulary.engines)),
+            "url": {"type": "string", "pattern": f"^(?:{keys.URL.pattern})$"},
+            "model": _TEXT,
+            "key_env": _VARIABLE,
+            "labels": {"type": "object", "additionalProperties": _NAME},
+            "options": _options(vocabulary),
         },
         ["kind"],
     )
+
+
+def _options(vocabulary: Vocabulary) -> Json:
+    """Those of all engines together: which are whose, the loader tells."""
+    every = {name: option for one in vocabulary.engines.values() for name, option in one.options.items()}
+    properties = {name: {**_option(option), "description": option.said} for name, option in sorted(every.items())}
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _option(option: Option) -> Json:
+    if option.words:
+        return _words(option.words)
+    if option.least is not None:
+        return {"type": "integer", "minimum": option.least, "maximum": option.most}
+    if option.variable:
+        return _VARIABLE
+    return _NAME if option.holds is None else _TEXT
 
 
 def _word_list() -> Json:

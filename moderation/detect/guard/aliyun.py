@@ -56,6 +56,7 @@ FAMILY = {
 EXACT = {"inappropriate_discrimination": "hate_harassment", "inappropriate_profanity": "hate_harassment"}
 ATTACK, SENSITIVE, UNNAMED = "promptAttack", "sensitiveData", "unnamed"
 """Labels of ours: prompt attacks (whose own labels are names for people), sensitive data, and a risk without a label."""
+CATEGORIES = frozenset({*FAMILY.values(), *EXACT.values(), "injection", "personal_data", OTHER})
 NOTHING = frozenset({"nonLabel", "safe", "normal", ""})
 
 _RISK = {"none": 0, "low": LOW, "medium": MEDIUM, "high": HIGH}
@@ -76,7 +77,7 @@ class Aliyun:
 
     @property
     def categories(self) -> frozenset[str]:
-        return frozenset({*FAMILY.values(), *EXACT.values(), "injection", "personal_data", OTHER})
+        return CATEGORIES
 
     @property
     def version(self) -> str:
