@@ -210,6 +210,7 @@ class House:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.upstreams.close()
+        await self.loader.end()
         self.loader.close()
         try:
             await self.log.close()

@@ -54,6 +54,7 @@ class _Judge:
         from moderation.metrics import Metrics
 
         self._loader = FileLoader(1 << 20, Metrics(), tested=False)
+        self._loop = asyncio.Runner()
         self._active = self._loader(policy, 1).active
 
     def verdict(self, text: str, phase: Phase, context: Mapping[str, str]) -> dict[str, Any]:
@@ -64,10 +65,12 @@ class _Judge:
 
         scope = Scope(**{key: context[key] for key in ("tenant", "route", "region") if key in context})
         scope = scoped(scope, self._active, context.get("model"), context.get("language") or language_of(text))
-        verdict = asyncio.run(read(self._active, text_conversation(phase, text), scope))
+        verdict = self._loop.run(read(self._active, text_conversation(phase, text), scope))
         return show(self._active, verdict, f"{ulid(time.time_ns() // 1_000_000, os.urandom(10))}.0", phase, scope.language)
 
     def close(self) -> None:
+        self._loop.run(self._loader.end())
+        self._loop.close()
         self._loader.close()
 
 

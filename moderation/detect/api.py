@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 from moderation.text import Role
 from moderation.verdict import Finding, Unknown
@@ -112,3 +112,15 @@ class Remote(Protocol):
 
 
 Detector = Local | Windowed | Remote
+
+
+def is_local(detector: Detector) -> TypeGuard[Local]:
+    return hasattr(detector, "scan")
+
+
+def is_windowed(detector: Detector) -> TypeGuard[Windowed]:
+    return hasattr(detector, "detect")
+
+
+def is_remote(detector: Detector) -> TypeGuard[Remote]:
+    return hasattr(detector, "ask")

@@ -76,6 +76,8 @@ class _Bench:
         return Active.of(policy, Runner(detectors, dict.fromkeys(detectors, _TIMEOUT), cache=Cache(_CACHE)), 0)
 
     def close(self) -> None:
+        if self._active is not None:
+            self._loop.run(self._active.runner.end())
         self._loop.close()
         if self._active is not None:
             self._active.runner.close()

@@ -70,6 +70,8 @@ CODES: dict[str, About] = {
     "QP040": About(_E, "A pattern that cannot run, or an empty word list entry.", "Mend the pattern or the entry."),
     "QP042": About(_W, "A pattern of your own without examples.", "Give it `must` and `must_not`."),
     "QP043": About(_E, "An example of a pattern does not hold.", "Mend the pattern or the example."),
+    "QP044": About(_E, "A detector that cannot be built here.",
+                   "Set the environment variable that the message names, and load the policy again."),
     "QP105": About(_W, "`none` over a detector whose failure is ignored: a failure disables the guard.",
                    "Set on_failure: assume_match."),
     "QP106": About(_W, "A rule that does nothing.", "Give it an action, or leave it out."),

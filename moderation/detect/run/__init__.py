@@ -12,14 +12,15 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeGuard, TypeVar
+from typing import TypeVar
 
-from moderation.detect.api import Detector, Local, Passage, Scan, Windowed
+from moderation.detect.api import Detector, Local, Passage, Remote, Scan, Windowed, is_local, is_remote, is_windowed
 from moderation.detect.prefilter import Prefilter
 from moderation.detect.run.breaker import Breaker, State
 from moderation.detect.run.cache import FINDING, Cache
 from moderation.detect.run.examined import Examined, gathered
 from moderation.detect.run.guard import PIECE, Answer, by_pieces, detected, quiet, scan, scan_once, whole
+from moderation.detect.run.questions import TIMEOUT, Questions
 from moderation.detect.run.trials import Trials, cause_of
 from moderation.detect.run.workers import Beat, Hung, Overloaded, Workers
 from moderation.normalise import Normalised, readings
@@ -35,7 +36,6 @@ TRIAL = "The committee met on Tuesday and agreed on the plan for the new library
 """What a detector in doubt is tried on: harmless, ordinary, and nobody's but ours."""
 _BUSY = 0.25
 """Seconds until a trial asks for a thread again."""
-_TIMEOUT = 0.3
 _SLOW = 0.001
 T = TypeVar("T")
 Observe = Callable[[str, float, Cause | None], None]
@@ -80,24 +80,28 @@ class Runner:
         """
         self._locals: dict[str, Local] = {}
         self._windowed: dict[str, Windowed] = {}
+        judges: dict[str, Remote] = {}
         for name, detector in detectors.items():
-            if _is_local(detector):
+            if is_local(detector):
                 self._locals[name] = detector
-            elif _is_windowed(detector):
+            elif is_windowed(detector):
                 self._windowed[name] = detector
+            elif is_remote(detector):
+                judges[name] = detector
         self._timeouts = dict(timeouts)
         self.inline = inline & self._locals.keys()
-        self.windowed = frozenset(self._windowed)
+        self.windowed = frozenset({*self._windowed, *judges})
         self._cache = cache if cache is not None else Cache(0)
         self._observe = observe
         self._workers = workers if workers is not None else Workers()
         self._categories = dict(categories or {})
+        self._questions = Questions(judges, self._timeouts, self._categories)
         self._trials = Trials(detectors, self._ask, tell, breaker)
         self._prefilters: dict[tuple[str, ...], Prefilter] = {}
         self._versions: dict[tuple[frozenset[str], int, Role], str] = {}
 
     def has(self, detector: str) -> bool:
-        return detector in self._locals or detector in self._windowed
+        return detector in self._locals or detector in self.windowed
 
     @property
     def load(self) -> tuple[int, int]:
@@ -112,14 +116,19 @@ class Runner:
         """Whether a detector is asked."""
         return self._trials.state(detector)
 
+    async def end(self) -> None:
+        """Close the connections to judges: before `close`, on the loop that used them."""
+        await self._questions.end()
+
     def close(self) -> None:
         self._trials.close()
         self._workers.close()
 
     def leave(self) -> None:
-        """Let trials and threads end, and wait for none; from any thread."""
+        """Let trials, threads and connections end, and wait for none; from any thread."""
         self._trials.leave()
         self._workers.leave()
+        self._questions.leave()
 
     def scan_now(self, detectors: tuple[str, ...], text: str, start: int, final: bool) -> int | Sequence[Scan | Unknown]:
         """Have local detectors look at normalised text, here and now. For inline ones, and short texts.
@@ -232,8 +241,9 @@ class Runner:
         found = self._versions[(wanted, window, role)] = hashlib.sha256(repr((window, role.value, versions)).encode()).hexdigest()
         return found
 
-    def _of(self, name: str) -> Local | Windowed:
-        return self._locals[name] if name in self._locals else self._windowed[name]
+    def _of(self, name: str) -> Local | Windowed | Remote:
+        judges: Mapping[str, Local | Windowed | Remote] = self._questions.judges
+        return next(some[name] for some in (self._locals, self._windowed, judges) if name in some)
 
     async def _judged(self, ready: Mapping[str, _Text], names: Sequence[str]) -> dict[str, Examined]:
         """Have texts judged that are not known yet."""
@@ -256,7 +266,7 @@ class Runner:
             found = await asyncio.gather(*(self._elsewhere(name, ready) for name in elsewhere))
             answers.update(zip(elsewhere, found, strict=True))
         return silent | {
-            text: gathered(one.windows, [(answers[name].get(text, _NOTHING), name in self._windowed) for name in names])
+            text: gathered(one.windows, [(answers[name].get(text, _NOTHING), name in self.windowed) for name in names])
             for text, one in ready.items()
         }
 
@@ -281,8 +291,8 @@ class Runner:
             version = local.version
             pieces: dict[str, tuple[bytes, ...]] = {text: (one.fingerprint,) for text, one in ready.items()}
             jobs: dict[bytes, tuple[Normalised, ...] | Passage] = {one.fingerprint: one.views for one in ready.values()}
-        elif (windowed := self._windowed.get(name)) is not None:
-            version = f"{windowed.version} {next(iter(ready.values())).role}"  # they are of one role
+        elif name in self.windowed:
+            version = f"{self._of(name).version} {next(iter(ready.values())).role}"  # they are of one role
             pieces, jobs = self._pieces(ready)
         else:
             self._unknown(name, Cause.UNAVAILABLE, 0.0)
@@ -297,7 +307,8 @@ class Runner:
         self._cache.count(len(known), len(missing))
         if missing:
             batch = [jobs[key] for key in missing]
-            found = await self._run(name, partial(self._judge, name, batch))
+            told = name in self._questions.judges
+            found = await (self._inquire(name, batch) if told else self._run(name, partial(self._judge, name, batch)))
             for at, key in enumerate(missing):
                 answer = found if isinstance(found, Unknown) else found[at]
                 known[key] = answer
@@ -330,11 +341,11 @@ class Runner:
         return detected(self._windowed[name], [one for one in batch if isinstance(one, Passage)], beat, known)
 
     async def _run(self, name: str, work: Callable[[Beat], T | Unknown]) -> T | Unknown:
-        if self._trials.state(name) is not State.CLOSED:
+        if not self._asks(name):
             return self._unknown(name, Cause.UNAVAILABLE, 0.0)
         begun = time.perf_counter()
         try:
-            result: T | Unknown = await self._workers.run(work, self._timeouts.get(name, _TIMEOUT), name)
+            result: T | Unknown = await self._workers.run(work, self._timeouts.get(name, TIMEOUT), name)
         except TimeoutError:
             result = Unknown(name, Cause.TIMEOUT)
         except Hung:
@@ -346,12 +357,28 @@ class Runner:
         self._trials.heard(name, result)
         return result
 
+    async def _inquire(self, name: str, batch: Sequence[tuple[Normalised, ...] | Passage]) -> Sequence[Answer] | Unknown:
+        """What a judge over the network says of passages."""
+        if not self._asks(name):
+            return self._unknown(name, Cause.UNAVAILABLE, 0.0)
+        begun = time.perf_counter()
+        passages = [one for one in batch if isinstance(one, Passage)]
+        answers = await self._questions.ask(name, passages, partial(self._asks, name))
+        self._observe(name, time.perf_counter() - begun, cause_of(answers))
+        self._trials.heard(name, answers)
+        return answers
+
+    def _asks(self, name: str) -> bool:
+        return self._trials.state(name) is State.CLOSED
+
     async def _ask(self, name: str) -> object:
         """Ask a detector about a text of ours, for its breaker."""
+        if name in self._questions.judges:
+            return await self._questions.ask(name, [Passage(TRIAL)])
         work = partial(self._judge, name, [Passage(TRIAL) if name in self._windowed else readings(TRIAL)])
         while True:
             try:
-                return await self._workers.run(work, self._timeouts.get(name, _TIMEOUT), name)
+                return await self._workers.run(work, self._timeouts.get(name, TIMEOUT), name)
             except (TimeoutError, Hung):
                 return Unknown(name, Cause.TIMEOUT)
             except Overloaded:
@@ -371,11 +398,3 @@ def _together(results: Sequence[Scan | Unknown]) -> int | Sequence[Scan | Unknow
     """How far all are done, where none of them found anything or failed; else what each says."""
     holds = [one.hold for one in results if isinstance(one, Scan) and not one.findings]
     return min(holds) if len(holds) == len(results) else results
-
-
-def _is_local(detector: Detector) -> TypeGuard[Local]:
-    return hasattr(detector, "scan")
-
-
-def _is_windowed(detector: Detector) -> TypeGuard[Windowed]:
-    return hasattr(detector, "detect")

@@ -8,13 +8,17 @@ was answered in between, the rest is not asked. Used from one event loop. Knows 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from moderation.detect.api import Passage, Remote
 from moderation.detect.run.breaker import FAILURES
-from moderation.detect.run.guard import Answer, Known, asked
+from moderation.detect.run.guard import Answer, asked
 from moderation.verdict import Cause, Unknown
+
+TIMEOUT = 0.3
+"""Seconds, where nothing is said."""
 
 
 @dataclass(slots=True)
@@ -29,20 +33,26 @@ class _Row:
 
 
 class Questions:
-    """The places of all judges of a policy."""
+    """The judges of a policy, and their places."""
 
-    def __init__(self) -> None:
-        self._places: dict[str, asyncio.Semaphore] = {}
+    def __init__(
+        self, judges: Mapping[str, Remote], timeouts: Mapping[str, float], categories: Mapping[str, frozenset[str]] | None = None
+    ) -> None:
+        """`timeouts` are in seconds; `categories` those that the policy knows, by judge."""
+        self.judges = dict(judges)
+        self._timeouts, self._categories = timeouts, categories or {}
+        self._places = {name: asyncio.Semaphore(judge.at_once) for name, judge in judges.items()}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ending: asyncio.Task[None] | None = None
 
-    async def ask(
-        self, judge: Remote, passages: Sequence[Passage], timeout: float, known: Known, asks: Callable[[], bool] = lambda: True
-    ) -> list[Answer]:
+    async def ask(self, name: str, passages: Sequence[Passage], asks: Callable[[], bool] = lambda: True) -> list[Answer]:
         """An answer for each passage, in their order. `asks` tells, as a question's turn comes, whether the judge is still asked.
 
         Cancelling this ends every question that is under way.
         """
-        places = self._places.setdefault(judge.id, asyncio.Semaphore(judge.at_once))
-        row = _Row()
+        self._loop = asyncio.get_running_loop()
+        judge, places, row = self.judges[name], self._places[name], _Row()
+        timeout, known = self._timeouts.get(name, TIMEOUT), self._categories.get(name)
 
         async def one(passage: Passage) -> Answer:
             async with places:
@@ -58,3 +68,17 @@ class Questions:
                 return answer
 
         return list(await asyncio.gather(*map(one, passages)))
+
+    async def end(self) -> None:
+        """Close all connections; a later question opens new ones."""
+        for judge in self.judges.values():
+            await judge.close()
+
+    def leave(self) -> None:
+        """The same, soon, on the loop that asked; from any thread."""
+        if self._loop is not None and self.judges:
+            with suppress(RuntimeError):  # the loop is closed, and so are its connections
+                self._loop.call_soon_threadsafe(self._part)
+
+    def _part(self) -> None:
+        self._ending = asyncio.ensure_future(self.end())

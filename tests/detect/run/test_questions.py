@@ -42,7 +42,8 @@ class Judge:
 
 def asked(judge: Judge, count: int, timeout: float = 5.0, **more: Any) -> list[Any]:
     passages = [Passage(str(number)) for number in range(count)]
-    return asyncio.run(asyncio.wait_for(Questions().ask(judge, passages, timeout, None, **more), 20))
+    questions = Questions({"judge": judge}, {"judge": timeout})
+    return asyncio.run(asyncio.wait_for(questions.ask("judge", passages, **more), 20))
 
 
 async def hang(passage: Passage) -> Any:
@@ -138,8 +139,8 @@ def test_places_are_shared_by_all_who_ask() -> None:
     judge = Judge(ask, at_once=3)
 
     async def go() -> None:
-        questions = Questions()
-        await asyncio.gather(*(questions.ask(judge, [Passage("x")] * 5, 5.0, None) for _ in range(6)))
+        questions = Questions({"judge": judge}, {"judge": 5.0})
+        await asyncio.gather(*(questions.ask("judge", [Passage("x")] * 5) for _ in range(6)))
 
     asyncio.run(go())
     assert (judge.asked, judge.most) == (30, 3)
@@ -149,8 +150,8 @@ def test_cancelling_ends_every_question_and_frees_its_place() -> None:
     judge = Judge(hang)
 
     async def go() -> None:
-        questions = Questions()
-        task = asyncio.create_task(questions.ask(judge, [Passage("x")] * 9, 60.0, None))
+        questions = Questions({"judge": judge}, {"judge": 60.0})
+        task = asyncio.create_task(questions.ask("judge", [Passage("x")] * 9))
         for _ in range(10):
             await asyncio.sleep(0)
         assert judge.under_way == 4
@@ -159,6 +160,6 @@ def test_cancelling_ends_every_question_and_frees_its_place() -> None:
             await task
         assert judge.under_way == 0
         judge._ask = giving(FOUND)
-        assert await questions.ask(judge, [Passage("x")] * 9, 5.0, None) == [FOUND] * 9
+        assert await questions.ask("judge", [Passage("x")] * 9) == [FOUND] * 9
 
     asyncio.run(asyncio.wait_for(go(), 20))
