@@ -24,7 +24,7 @@ class Judge:
 
     def __init__(self, ask: Ask, at_once: int = 4) -> None:
         self.at_once = at_once
-        self.asked = self.under_way = self.most = 0
+        self.asked = self.under_way = self.most = self.closed = 0
         self._ask = ask
 
     async def ask(self, passage: Passage) -> Any:
@@ -37,7 +37,7 @@ class Judge:
             self.under_way -= 1
 
     async def close(self) -> None:
-        pass
+        self.closed += 1
 
 
 def asked(judge: Judge, count: int, timeout: float = 5.0, **more: Any) -> list[Any]:
@@ -163,3 +163,30 @@ def test_cancelling_ends_every_question_and_frees_its_place() -> None:
         assert await questions.ask("judge", [Passage("x")] * 9) == [FOUND] * 9
 
     asyncio.run(asyncio.wait_for(go(), 20))
+
+
+def test_connections_end_on_the_loop_that_asked_whoever_leaves() -> None:
+    judge = Judge(giving(FOUND))
+
+    async def go() -> None:
+        questions = Questions({"judge": judge}, {})
+        questions.leave()
+        await asyncio.sleep(0)
+        assert judge.closed == 0, "nothing was asked, so nothing is open"
+        await questions.ask("judge", [Passage("x")])
+        await asyncio.to_thread(questions.leave)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert judge.closed == 1
+        await questions.end()
+        assert judge.closed == 2
+
+    asyncio.run(asyncio.wait_for(go(), 20))
+
+
+def test_leaving_after_the_loop_is_closed_is_no_error() -> None:
+    judge = Judge(giving(FOUND))
+    questions = Questions({"judge": judge}, {})
+    asyncio.run(questions.ask("judge", [Passage("x")]))
+    questions.leave()
+    assert judge.closed == 0
