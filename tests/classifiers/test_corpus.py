@@ -14,7 +14,7 @@ from classifiers.train.check import problems
 from classifiers.train.corpus import MOST_WINDOWS, capped, merged, placed, record, source_rows, table, write
 from classifiers.train.heldout import is_held_out, key, norm, read_keys
 from classifiers.train.near import group_numbers
-from classifiers.train.row import HEADS, Row, Source, Split
+from classifiers.train.row import HEADS, Role, Row, Source, Split
 from classifiers.train.splits import DEV_SHARE, TEST_SHARE, fraction, split_of
 from classifiers.train.windows import LIMIT, LIMIT_CJK, flat, limit_of, windows
 
@@ -75,6 +75,13 @@ def test_a_held_out_file_that_would_let_all_through_is_refused(note: str, conten
     path.write_text(content)
     with pytest.raises(ValueError):
         read_keys(path)
+
+
+def test_of_an_unsafe_answer_only_its_head_is_kept() -> None:
+    text = "A sentence that fills a good part of a window, as some of them do. " * 20
+    for label, count in ((1, 1), (0, MOST_WINDOWS)):
+        rows = [row(text, role=Role.RESPONSE, labels={"hate_harassment": label})]
+        assert len(list(source_rows(source(rows), Path(), set()))) == count
 
 
 # --- labels

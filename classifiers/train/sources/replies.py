@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ _SPOKEN_TO_MODEL = frozenset(
         "Space Removal & Grouping", "Instruction", "Social Interaction", "Persuasion", "Clickbait", "Malware Distribution",
     }
 )  # fmt: skip
+_REFUSES = re.compile(r"sorry|apolog|can(?:'|’)?t|cannot|unable|not able|抱歉|不能|无法", re.IGNORECASE)
 _PLACES, _SIDE = 8, 150
 
 
@@ -34,15 +36,20 @@ def diasafety(data: Path) -> Iterator[Row]:
 
 
 def jailbroken(data: Path) -> Iterator[Row]:
-    """Answers to harmful questions under a jailbreak: given (by the question's own words) or refused (harmless)."""
+    """Answers to harmful questions under a jailbreak: given (by the question's own words) or refused (harmless).
+
+    What was judged no success and does not refuse either is half an answer: it is left out.
+    """
     questions = [record["text"] for record in csv_records(data / "gptfuzz" / "question_list.csv")]
     for name in ("train", "evaluate"):
         for record in csv_records(data / "gptfuzz" / f"{name}.csv"):
             question = questions[int(record["question"])]
             if record["label"] == "1":
                 labels = {head: 1 for head, value in refined(question, "crime").items() if value}
-            else:
+            elif _REFUSES.search(record["Response"]):
                 labels = dict(BENIGN)
+            else:
+                continue
             group = f"gptfuzz_answer:{record['question']}"
             yield Row(record["Response"], "en", labels, "gptfuzz_answers", Role.RESPONSE, group, also=(question,))
 
