@@ -13,11 +13,19 @@ import pytest
 
 from moderation.cli.demo import TALKS, command
 
+ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
-@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+
+def heeds() -> None:
+    """A test run that was begun with nohup, or in the background, ignores some, and who is begun by it would, too."""
+    for ending in ENDINGS:
+        signal.signal(ending, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_whatever_ends_the_demo_ends_its_sidecar(ending: signal.Signals, tmp_path: Path) -> None:
     call = [sys.executable, "-m", "moderation", "demo", "--serve", "--port", "0", "--data", str(tmp_path / "data")]
-    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heeds) as process:
         assert process.stdout is not None
         shown: list[str] = []
         for line in process.stdout:
