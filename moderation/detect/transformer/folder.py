@@ -1,0 +1,141 @@
+"""A model's folder as transformers lays it out: found here or in the cache, described and hashed, and not loaded.
+
+Refused: weights that are not safetensors (a pickle runs code), and models that bring code of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from moderation.errors import UsageError
+
+CONFIG = "config.json"
+_READ = ("*.json", "*.safetensors", "*.txt", "*.model")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)?")
+_HARMLESS = frozenset(
+    ("o", "safe", "benign", "neutral", "normal", "none", "ok", "legit", "clean", "harmless", "non_toxic", "nontoxic", "not_toxic",
+     "non_hate", "not_hate", "no_hate")
+)  # fmt: skip
+"""Labels that say that nothing was found."""
+
+
+class Of(StrEnum):
+    """What the labels are of."""
+
+    TEXTS = "ForSequenceClassification"
+    TOKENS = "ForTokenClassification"
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    path: Path
+    of: Of
+    labels: tuple[str, ...]
+    """Of the columns, as the model has them."""
+    many: bool
+    """Several labels can hold of one text: each has its own chance (sigmoid), and they do not sum to one (softmax)."""
+    pin: str
+    """`sha256:` over the names and hashes of the files that loading reads."""
+
+
+def place(model: str, environ: Mapping[str, str]) -> Path:
+    """Where a model lies: a folder, or an id (`owner/name`) that is in the cache of huggingface_hub. Raises UsageError."""
+    folder = Path(model)
+    if (folder / CONFIG).is_file():
+        return folder
+    if _ID.fullmatch(model):
+        base = _cache(environ) / f"models--{model.replace('/', '--')}"
+        try:
+            found = base / "snapshots" / (base / "refs" / "main").read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            found = base / "snapshots" / "none"
+        if (found / CONFIG).is_file():
+            return found
+    raise UsageError(
+        f"there is no folder with a {CONFIG}, nor a cached model of this name. Nothing is fetched while it runs: "
+        f"where there is a network run `hf download {model}`, or copy the model's folder here and name that",
+        model,
+    )
+
+
+def _cache(environ: Mapping[str, str]) -> Path:
+    """huggingface_hub's, by its own variables."""
+    if named := environ.get("HF_HUB_CACHE"):
+        return Path(named)
+    home = environ.get("HF_HOME") or str(Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface")
+    return Path(home) / "hub"
+
+
+def read(path: Path, many: bool | None = None) -> Folder:
+    """Describe a folder; `many` overrules what it says of its labels. Raises UsageError, saying what to do."""
+    where = str(path)
+    try:
+        said = json.loads((path / CONFIG).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{CONFIG} cannot be read ({type(error).__name__})", where) from None
+    if not isinstance(said, dict):
+        raise UsageError(f"{CONFIG} is no object", where)
+    if "auto_map" in said:
+        raise UsageError(
+            "it brings code of its own (auto_map), which is never run; use a model of a class in transformers", where
+        )
+    of = _of(said, where)
+    if not any(path.glob("*.safetensors")):
+        told = "there is no *.safetensors, and other weights can run code as they are read; save it anew with save_pretrained"
+        raise UsageError(told, where)
+    labels = _labels(said, where)
+    kind = said.get("problem_type")
+    if kind == "regression":
+        raise UsageError("it gives numbers that are no chances (problem_type: regression)", where)
+    several = kind == "multi_label_classification" or len(labels) == 1 if many is None else many
+    return Folder(path, of, labels, several and of is Of.TEXTS, _pin(path))
+
+
+def category(label: str) -> str | None:
+    """What a label counts as where the policy says nothing; None where it says that nothing was found."""
+    name = re.sub(r"[^a-z0-9]+", "_", label.lower()).strip("_")
+    return None if name in _HARMLESS or not name else name[:64]
+
+
+def _of(said: Mapping[str, Any], where: str) -> Of:
+    classes = said.get("architectures")
+    for one in classes if isinstance(classes, list) else ():
+        for of in Of:
+            if isinstance(one, str) and one.endswith(of.value):
+                return of
+    raise UsageError(f"it is no classifier: `architectures` in {CONFIG} names none that ends in {' or '.join(Of)}", where)
+
+
+def _labels(said: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    named = said.get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})  # what transformers leaves out where it is the usual
+    if isinstance(named, dict) and all(isinstance(one, str) and 0 < len(one) <= 100 for one in named.values()):
+        found = [named.get(str(number)) for number in range(len(named))]
+        if found and len(set(found)) == len(found) and None not in found:
+            return tuple(one for one in found if one is not None)
+    raise UsageError(f"`id2label` in {CONFIG} does not name its labels, from 0 on, each once", where)
+
+
+def _pin(path: Path) -> str:
+    files = sorted({file for pattern in _READ for file in path.glob(pattern)})
+    told = "".join(f"{file.name} {_hash(file, *_stamp(file))}\n" for file in files)
+    return "sha256:" + hashlib.sha256(told.encode()).hexdigest()
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=256)
+def _hash(file: Path, size: int, changed: int) -> str:
+    """Of a file as it stands: the numbers say when it must be read again."""
+    with file.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
