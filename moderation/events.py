@@ -80,8 +80,8 @@ EVENTS: Mapping[str, Event] = {
         "the policy is now {policy} version {version}"),
     "detector_dead": Event(
         Level.ERROR, "A detector gives no answer, and is not asked until it does; its rules do what `on_failure` says.",
-        ("detector",), "Look at what it runs on; it is tried again by itself, and a reload of the policy makes it anew.",
-        "the detector {detector} gives no answer, and is not asked until it does"),
+        ("detector", "why"), "Look at what it runs on; it is tried again by itself, and a reload of the policy makes it anew.",
+        "the detector {detector} gives no answer ({why}), and is not asked until it does"),
     "detector_back": Event(
         Level.WARNING, "A detector that gave no answer answers again.", ("detector",), "Nothing.",
         "the detector {detector} answers again"),

@@ -102,6 +102,11 @@ class Remote(Protocol):
         """How many passages it is asked about at the same time, at most. Its time-out is for each of them."""
         ...
 
+    @property
+    def why(self) -> str | None:
+        """In words for an operator, why a question last had no answer: nothing of a text, an answer or a key. None before."""
+        ...
+
     async def ask(self, passage: Passage) -> tuple[Finding, ...] | Unknown:
         """May be cancelled, and then ends its question at once."""
         ...

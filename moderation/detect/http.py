@@ -32,6 +32,18 @@ def stamp() -> Stamp:
     return Stamp(datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), secrets.token_hex(16))
 
 
+def _why(status: int) -> str:
+    match status:
+        case 200:
+            return "its answer is not in the format of the engine"
+        case 401 | 403:
+            return f"it answered with the status {status}: is the key right? see `key_env`"
+        case 404:
+            return "it answered with the status 404: are `url` and `model` right?"
+        case _:
+            return f"it answered with the status {status}"
+
+
 async def _nothing() -> None:
     pass
 
@@ -61,6 +73,7 @@ class Http:
         its place in the rate; `end` closes the connections.
         """
         self.id, self.at_once = id, at_once
+        self.why: str | None = None
         self._engine, self._send, self._end = engine, send, end
         self._categories, self._labels = categories, dict(labels or {})
         self._pace, self._patience = pace, patience
@@ -86,15 +99,18 @@ class Http:
         if self._pace is not None:
             seconds = self._pace.wait(self._clock(), self._patience)
             if seconds is None:
+                self.why = "its rate is used up; see `rate`"
                 return Cause.UNAVAILABLE
             if seconds:
                 await asyncio.sleep(seconds)
         try:
             reply = await self._send(self._engine.question(passage, self._stamp()))
         except UpstreamError as error:
+            self.why = error.message.partition(";")[0].replace("the upstream", "the judge")
             return _CAUSES.get(error.code, Cause.ERROR)
         said = self._engine.read(reply, passage.role)
         if isinstance(said, Cause):
+            self.why = _why(reply.status)
             return said
         counted = [(self._labels.get(one.label) or self._engine.category(one.label), one.score) for one in said if one.score]
         return [(category, score) for category, score in counted if category in self._categories]

@@ -142,8 +142,9 @@ class FileLoader:
         dead: set[str] = set()
 
         def tell(detector: str, state: State) -> None:
-            if self._newest.get(path) is ref():
-                self._changed(detector, state, dead)
+            one = ref()
+            if one is not None and self._newest.get(path) is one:
+                self._changed(detector, state, dead, one.why(detector))
 
         categories = {name: frozenset(spec.categories) for name, spec in policy.detectors.items()}
         runner = Runner(detectors, timeouts, inline=inline(detectors), cache=self._cache, observe=self._observe, workers=workers,
@@ -158,7 +159,7 @@ class FileLoader:
         if cause is not None:
             self._metrics.add("detector_unknown", detector, cause.value)
 
-    def _changed(self, detector: str, state: State, dead: set[str]) -> None:
+    def _changed(self, detector: str, state: State, dead: set[str], why: str) -> None:
         """A breaker has changed. `dead` are the detectors of its runner that the operator was told of."""
         states = {runner.state(detector) for runner in self._newest.values() if runner.has(detector)}
         worst = next(one for one in (State.OPEN, State.HALF_OPEN, State.CLOSED) if one in states)
@@ -166,7 +167,7 @@ class FileLoader:
         if state is State.OPEN and detector not in dead:
             dead.add(detector)
             self._metrics.add("detector_breaker_trips", detector)
-            self._say("detector_dead", detector=detector)
+            self._say("detector_dead", detector=detector, why=why)
         elif state is State.CLOSED:
             dead.discard(detector)
             self._say("detector_back", detector=detector)
@@ -205,6 +206,7 @@ class _Quiet:
 
     version = "quiet"
     at_once = 1
+    why = None
 
     def __init__(self, id: str) -> None:
         self.id = id

@@ -252,7 +252,13 @@ FAILURES: list[tuple[Script, Cause, str]] = [
 
 @pytest.mark.parametrize(("script", "cause", "note"), FAILURES, ids=[case[-1] for case in FAILURES])
 def test_every_failure_has_its_cause(script: Script, cause: Cause, note: str) -> None:
-    assert one(script, Passage(SECRET)) == Unknown("judge", cause)
+    async def work(fake: FakeUpstream, judge: Http) -> None:
+        assert await judge.ask(Passage(SECRET)) == Unknown("judge", cause)
+        assert judge.why
+        assert SECRET not in judge.why
+        assert "upstream" not in judge.why
+
+    with_judge(guard, work, script)
 
 
 def test_nobody_there() -> None:
@@ -284,6 +290,25 @@ def test_a_judge_that_comes_back_is_asked_again() -> None:
         assert await judge.ask(Passage("x")) == (), "closed, and opened anew"
 
     with_judge(guard, work, json_script({}, 500), json_script(SAFE))
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        (json_script({}, 401), "it answered with the status 401: is the key right? see `key_env`"),
+        (json_script({}, 404), "it answered with the status 404: are `url` and `model` right?"),
+        (json_script({}, 500), "it answered with the status 500"),
+        (json_script({}), "its answer is not in the format of the engine"),
+        (Script([Pause(5)], framing="raw"), "the judge did not answer in time"),
+    ],
+)
+def test_an_operator_is_told_why(script: Script, why: str) -> None:
+    async def work(fake: FakeUpstream, judge: Http) -> None:
+        assert judge.why is None
+        await judge.ask(Passage("x"))
+        assert judge.why == why
+
+    with_judge(guard, work, script)
 
 
 # --- the policy's words

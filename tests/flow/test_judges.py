@@ -182,6 +182,8 @@ def test_a_dead_judge_is_not_asked_until_it_answers_again(tmp_path: Path) -> Non
             for number in range(5):
                 assert (await kitchen.chat(f"Help me {number}.")).status == 400
             await until(lambda: any("detector_dead" in line for line in kitchen.said))
+            (told,) = [line for line in kitchen.said if "detector_dead" in line]
+            assert "it answered with the status 500" in told
             asked = [received.json["messages"][-1]["content"] for received in guard.received]
             assert (await kitchen.chat("Do not ask.")).status == 400
             assert "Do not ask." not in [received.json["messages"][-1]["content"] for received in guard.received]

@@ -19,7 +19,7 @@ from moderation.detect.prefilter import Prefilter
 from moderation.detect.run.breaker import Breaker, State
 from moderation.detect.run.cache import FINDING, Cache
 from moderation.detect.run.examined import Examined, gathered
-from moderation.detect.run.guard import PIECE, Answer, by_pieces, detected, quiet, scan, scan_once, whole
+from moderation.detect.run.guard import PIECE, Answer, by_pieces, detected, is_loud, quiet, scan, scan_once, whole
 from moderation.detect.run.questions import TIMEOUT, Questions
 from moderation.detect.run.trials import Trials, cause_of
 from moderation.detect.run.workers import Beat, Hung, Overloaded, Workers
@@ -56,6 +56,7 @@ class _Text:
 
 
 _NOTHING: tuple[Answer, ...] = ((),)
+_Job = tuple[Normalised, ...] | Passage
 
 
 class Runner:
@@ -115,6 +116,10 @@ class Runner:
     def state(self, detector: str) -> State:
         """Whether a detector is asked."""
         return self._trials.state(detector)
+
+    def why(self, detector: str) -> str:
+        """In words, why a detector last gave no answer."""
+        return self._questions.why(detector) or self._trials.cause(detector) or ""
 
     async def end(self) -> None:
         """Close the connections to judges: before `close`, on the loop that used them."""
@@ -254,7 +259,7 @@ class Runner:
         silent: dict[str, Examined] = {}
         if here:
             prefilter = self._prefilters.get(here) or self._prefilter(here)
-            loud = {text: one for text, one in ready.items() if _loud(prefilter, one.views)}
+            loud = {text: one for text, one in ready.items() if is_loud(prefilter, one.views)}
             if len(prefilter.covers) == len(names):
                 silent = {text: Examined.nothing(one.windows) for text, one in ready.items() if text not in loud}
                 if not loud:
@@ -290,7 +295,7 @@ class Runner:
         if (local := self._locals.get(name)) is not None:
             version = local.version
             pieces: dict[str, tuple[bytes, ...]] = {text: (one.fingerprint,) for text, one in ready.items()}
-            jobs: dict[bytes, tuple[Normalised, ...] | Passage] = {one.fingerprint: one.views for one in ready.values()}
+            jobs: dict[bytes, _Job] = {one.fingerprint: one.views for one in ready.values()}
         elif name in self.windowed:
             version = f"{self._of(name).version} {next(iter(ready.values())).role}"  # they are of one role
             pieces, jobs = self._pieces(ready)
@@ -316,12 +321,10 @@ class Runner:
                     self._cache.put(key, version, answer, FINDING * len(answer))
         return {text: tuple(known[key] for key in keys) for text, keys in pieces.items()}
 
-    def _pieces(
-        self, ready: Mapping[str, _Text]
-    ) -> tuple[dict[str, tuple[bytes, ...]], dict[bytes, tuple[Normalised, ...] | Passage]]:
+    def _pieces(self, ready: Mapping[str, _Text]) -> tuple[dict[str, tuple[bytes, ...]], dict[bytes, _Job]]:
         """The windows of all texts, each once, and the keys of each text's windows."""
         pieces: dict[str, tuple[bytes, ...]] = {}
-        jobs: dict[bytes, tuple[Normalised, ...] | Passage] = {}
+        jobs: dict[bytes, _Job] = {}
         for text, one in ready.items():
             keys: list[bytes] = []
             for span in one.windows:
@@ -333,7 +336,7 @@ class Runner:
             pieces[text] = tuple(keys)
         return pieces, jobs
 
-    def _judge(self, name: str, batch: Sequence[tuple[Normalised, ...] | Passage], beat: Beat) -> Sequence[Answer] | Unknown:
+    def _judge(self, name: str, batch: Sequence[_Job], beat: Beat) -> Sequence[Answer] | Unknown:
         """In a thread: a detector's answers, checked; raises nothing but GivenUp."""
         known = self._categories.get(name)
         if (local := self._locals.get(name)) is not None:
@@ -357,7 +360,7 @@ class Runner:
         self._trials.heard(name, result)
         return result
 
-    async def _inquire(self, name: str, batch: Sequence[tuple[Normalised, ...] | Passage]) -> Sequence[Answer] | Unknown:
+    async def _inquire(self, name: str, batch: Sequence[_Job]) -> Sequence[Answer] | Unknown:
         """What a judge over the network says of passages."""
         if not self._asks(name):
             return self._unknown(name, Cause.UNAVAILABLE, 0.0)
@@ -387,11 +390,6 @@ class Runner:
     def _unknown(self, name: str, cause: Cause, seconds: float) -> Unknown:
         self._observe(name, seconds, cause)
         return Unknown(name, cause)
-
-
-def _loud(prefilter: Prefilter, views: Sequence[Normalised]) -> bool:
-    """Whether anything could be found in a whole text."""
-    return any([quiet(prefilter, one.text, 0, True) is None for one in views])  # noqa: C419 - a generator takes longer
 
 
 def _together(results: Sequence[Scan | Unknown]) -> int | Sequence[Scan | Unknown]:

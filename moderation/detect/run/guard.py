@@ -47,6 +47,11 @@ def quiet(prefilter: Prefilter, text: str, start: int, final: bool) -> int | Non
         return None
 
 
+def is_loud(prefilter: Prefilter, views: Sequence[Normalised]) -> bool:
+    """Whether anything could be found in a whole text."""
+    return any([quiet(prefilter, one.text, 0, True) is None for one in views])  # noqa: C419 - a generator takes longer
+
+
 def scan_once(local: Local, text: str, start: int, final: bool, known: Known, beat: Callable[[], None]) -> Scan | Unknown:
     return scan(local, text, start, final, known)
 

@@ -69,6 +69,10 @@ class Questions:
 
         return list(await asyncio.gather(*map(one, passages)))
 
+    def why(self, name: str) -> str | None:
+        """In words, why a judge last gave no answer."""
+        return self.judges[name].why if name in self.judges else None
+
     async def end(self) -> None:
         """Close all connections; a later question opens new ones."""
         for judge in self.judges.values():

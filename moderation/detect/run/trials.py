@@ -30,6 +30,11 @@ class Trials:
         self._breakers = {name: make() for name in detectors}
         self._tasks: set[asyncio.Task[None]] = set()
         self._left = False
+        self._causes: dict[str, Cause] = {}
+
+    def cause(self, detector: str) -> Cause | None:
+        """Why a detector last gave no answer."""
+        return self._causes.get(detector)
 
     def state(self, detector: str) -> State:
         return self._breakers[detector].state
@@ -37,6 +42,8 @@ class Trials:
     def heard(self, detector: str, result: object) -> None:
         """What a call gave."""
         breaker = self._breakers[detector]
+        if (cause := cause_of(result)) is not None:
+            self._causes[detector] = cause
         if not is_failure(result):
             breaker.answered()
         elif breaker.failed(time.monotonic()):

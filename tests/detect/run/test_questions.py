@@ -21,6 +21,7 @@ class Judge:
 
     id = "judge"
     version = "1"
+    why = None
 
     def __init__(self, ask: Ask, at_once: int = 4) -> None:
         self.at_once = at_once
