@@ -280,17 +280,41 @@ def test_a_policy_is_broken_and_mended_under_load_and_a_worker_killed(live: Live
     assert live.change(TEXT, "policy_taken")["version"] == old[:12]
 
 
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGCONT])
+def test_a_worker_that_hangs_in_the_middle_of_a_reload(live: Live, ending: signal.Signals) -> None:
+    """It is asked to prepare and does not answer; then it is gone, or goes on. All end with the new policy, or none does."""
+    process = live.process
+    old, second = active(process), workers(process)[1]
+    os.kill(second, signal.SIGSTOP)
+    later = threading.Timer(1.5, os.kill, (second, ending))
+    later.start()
+    live.change(MENDED, "policy_taken")
+    later.join()
+    until(lambda: all_ready(process))
+    until(lambda: old not in {active(process) for _ in range(20)})
+    (new,) = {active(process) for _ in range(20)}
+    assert new != old
+    live.change(TEXT, "policy_taken")
+    until(lambda: {active(process) for _ in range(20)} == {old})
+
+
 def test_a_swapped_link_and_sighup_reach_all(live: Live) -> None:
     process = live.process
     old = active(process)
     live.change(MENDED, "policy_taken")
     (new,) = {active(process) for _ in range(20)}
     assert new != old
-    before = {state["generation"] for state in generations(process)}
+    before = bounds(process)  # each worker counts for itself
     process.child.send_signal(signal.SIGHUP)
-    until(lambda: {state["generation"] for state in generations(process)}.isdisjoint(before))
+    until(lambda: all(now > then for now, then in zip(bounds(process), before, strict=True)))
     assert {active(process) for _ in range(20)} == {new}
     live.change(TEXT, "policy_taken")
+
+
+def bounds(process: Process) -> tuple[int, int]:
+    """The least and the greatest generation of any worker."""
+    found = [state["generation"] for state in generations(process)]
+    return min(found), max(found)
 
 
 def generations(process: Process) -> list[dict[str, Any]]:
