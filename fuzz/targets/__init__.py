@@ -16,6 +16,7 @@ from fuzz.targets import (
     query,
     regex,
     release,
+    replies,
     request,
     sentence,
     sse,
@@ -24,4 +25,5 @@ from fuzz.targets import (
 TARGETS: tuple[Target, ...] = (
     json_body.TARGET, edits.TARGET, request.TARGET, answer.TARGET, sse.TARGET, coding.TARGET, release.TARGET, normalise.TARGET,
     sentence.TARGET, regex.TARGET, policy.TARGET, config.TARGET, log.TARGET, note.TARGET, query.TARGET,
+    replies.TARGET,
 )
