@@ -130,6 +130,7 @@ class Desk:
         every = self.policies.every
         faults = self.policies.faults
         missing = sorted({d for active in every.values() for d in active.policy.detectors if not active.runner.has(d)})
+        instead = {name: told for active in every.values() for name, told in active.instead.items()}
         parts: dict[str, Any] = {
             "policy": {
                 "status": "ready" if every else "missing",
@@ -140,7 +141,11 @@ class Desk:
                 "changing": self.policies.changing,
                 "rejected": faults,
             },
-            "detectors": {"status": "missing" if missing else "ready", "missing": missing},
+            "detectors": {
+                "status": "missing" if missing else "stand-in" if instead else "ready",
+                "missing": missing,
+                **({"stand_ins": instead} if instead else {}),
+            },
             "log": {"status": "failed" if latched else "ready", "error": str(latched) if latched else None},
         }
         ok = bool(every) and not missing and latched is None and not self.draining()

@@ -24,20 +24,20 @@ FLOORS: dict[str, int] = {
     "normalise": 1, "escapes": 1, "confusables": 1, "language": 1, "sentence": 1, "act": 1, "ulid": 1, "wire": 1,
     "audit.canon": 1, "audit.merkle": 1, "audit.note": 1, "audit.record": 1, "audit.leaf": 1, "audit": 3,
     "policy": 2, "detect": 2, "judge": 2, "stream": 2,
-    "detect.run": 3, "detect.pii": 3, "detect.http": 3, "detect.transformer": 3, "upstream": 3, "heap": 3, "metrics": 3, "oplog": 3, "tracing": 3,
-    "detect.build": 4, "detect.judges": 4, "settings": 4, "routes": 4, "config": 4, "document": 4, "routing": 4, "flow": 4, "doctor": 4, "house": 4, "pulse": 4, "server": 4, "connection": 4, "desk": 4, "standin": 4,
+    "detect.run": 3, "detect.pii": 3, "detect.classifier": 3, "detect.http": 3, "detect.transformer": 3, "upstream": 3, "heap": 3, "metrics": 3, "oplog": 3, "tracing": 3,
+    "detect.build": 4, "detect.models": 4, "detect.engines": 4, "detect.judges": 4, "settings": 4, "routes": 4, "config": 4, "document": 4, "routing": 4, "flow": 4, "doctor": 4, "house": 4, "pulse": 4, "server": 4, "connection": 4, "desk": 4, "standin": 4,
     "process": 4, "crew": 4, "channel": 4, "listening": 4, "supervisor": 4, "worker": 4,
     "cli": 5, "docs": 5, "__main__": 5,
 }
 
 # Files of one adapter may import each other; those of two may not.
-ADAPTERS = ("audit", "detect.run", "detect.pii", "detect.http", "detect.transformer", "upstream", "metrics", "oplog", "tracing", "heap")
+ADAPTERS = ("audit", "detect.run", "detect.pii", "detect.classifier", "detect.http", "detect.transformer", "upstream", "metrics", "oplog", "tracing", "heap")
 
 OWNERS: dict[str, tuple[str, ...]] = {
     "fastapi": ("server", "desk"), "starlette": ("server", "desk"), "uvicorn": ("server", "connection", "cli"), "httptools": ("connection",), "brotli": ("flow.coding",), "backports": ("flow.coding",), "uvloop": ("process",),
     "aiohttp": ("upstream",), "yaml": ("policy.load",), "sqlite3": ("audit.index",), "prometheus_client": ("metrics",),
     "presidio_analyzer": ("detect.recognizers",), "ahocorasick": ("detect.words",), "re2": ("detect",), "cryptography": ("audit",),
-    "onnxruntime": ("detect.classifier",), "transformers": ("detect.transformer",), "torch": ("detect.transformer",), "safetensors": ("detect.transformer",),
+    "onnxruntime": ("detect.classifier",), "tokenizers": ("detect.classifier", "detect.transformer"), "numpy": ("detect.classifier",), "transformers": ("detect.transformer",), "torch": ("detect.transformer",), "safetensors": ("detect.transformer",),
     "orjson": ("audit.leaf",), "redis": ("fleet",), "opentelemetry": ("tracing",),
 }
 

@@ -211,7 +211,7 @@ rules:
       {name: none, phase: input, text: "to you", expect: {action: allow}}]}
 """
 POLICIES = [
-    ("well", GOOD, {"policy": OK, "policy tests": OK, "detectors": OK}, "none ships"),
+    ("well", GOOD, {"policy": OK, "policy tests": OK, "detectors": OK}, "none of them is a model"),
     ("a test fails", GOOD.replace("to b@y.com", "to b at y.com"), {"policy": OK, "policy tests": FAULT, "detectors": OK}, "mail: one fails"),
     ("broken", GOOD.replace("redact, tests", "redakt, tests"), {"policy": FAULT, "policy tests": FAULT}, "Did you mean"),
     ("a word list is missing", GOOD.replace("pii, entities: [EMAIL_ADDRESS]", "words, lists: [bad]") + "lists: {bad: {file: bad.txt}}\n",

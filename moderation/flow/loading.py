@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from errno import EPERM
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from moderation.detect.api import Detector, Passage
 from moderation.detect.build import build, inline, vocabulary
+from moderation.detect.models import stand_in
 from moderation.detect.run import Runner
 from moderation.detect.run.breaker import State
 from moderation.detect.run.cache import Cache
@@ -119,17 +120,20 @@ class FileLoader:
                 errors = _failing(found.policy, detectors, str(file)) if self._tested else []
         if found.policy is None or errors:
             raise PolicyRejected([str(f) for f in errors], errors[0].code, _where(errors[0]), _digest(sources), sources)
-        warnings = tuple(str(fault) for fault in found.faults)
-        return Loaded(self._active(path, found.policy, detectors, generation), archive(found.policy), sources, warnings)
+        active = self._active(path, found.policy, detectors, generation)
+        warnings = (*(str(fault) for fault in found.faults), *_stand_ins(file, active))
+        return Loaded(active, archive(found.policy), sources, warnings)
 
     def kept(self, path: str | None, generation: int, files: Mapping[str, bytes]) -> Loaded:
         """A policy as it was kept when it was activated; its file counts as not read. UsageError where it is not whole."""
         policy = from_archive(files)
         file = Path(path) if path is not None else default_policy()
-        return Loaded(self._active(path, policy, self._make(policy), generation), files, {file: "not read"})
+        active = self._active(path, policy, self._make(policy), generation)
+        return Loaded(active, files, {file: "not read"}, tuple(_stand_ins(file, active)))
 
     def _active(self, path: str | None, policy: Policy, detectors: Mapping[str, Detector], generation: int) -> Active:
-        active = Active.of(policy, self._runner(path, policy, detectors), generation)
+        instead = {name: told for name, one in detectors.items() if (told := stand_in(one)) is not None}
+        active = Active.of(policy, self._runner(path, policy, detectors), generation, instead)
         weakref.finalize(active, active.runner.leave).atexit = False
         if self._tested:
             active.runner.warm((names, phase is Phase.OUTPUT) for phase, names in active.wanted.items())
@@ -216,6 +220,12 @@ class _Quiet:
 
     async def close(self) -> None:
         pass
+
+
+def _stand_ins(file: Path, active: Active) -> Iterator[str]:
+    """What the operator must know of models that are not the ones that were meant."""
+    for name, told in active.instead.items():
+        yield f"{file}: the detector {shown(name)}: {told}. Install onnxruntime and tokenizers."
 
 
 def _failing(policy: Policy, detectors: Mapping[str, Detector], file: str) -> list[Fault]:

@@ -46,12 +46,14 @@ class Active:
     tools: frozenset[str] = frozenset()
     wanted: Mapping[Phase, frozenset[str]] = field(default_factory=dict)
     """The detectors that each phase needs."""
+    instead: Mapping[str, str] = field(default_factory=dict)
+    """By detector: in words, what stands in for the model that it was meant to have."""
 
     @classmethod
-    def of(cls, policy: Policy, runner: Runner, generation: int) -> Active:
+    def of(cls, policy: Policy, runner: Runner, generation: int, instead: Mapping[str, str] | None = None) -> Active:
         """With all that can be told from the policy alone."""
         wanted = {phase: needs(policy, phase) for phase in Phase}
-        return cls(policy, runner, generation, policy.named("model"), policy.named("tool"), wanted)
+        return cls(policy, runner, generation, policy.named("model"), policy.named("tool"), wanted, dict(instead or {}))
 
 
 @dataclass(frozen=True, slots=True)

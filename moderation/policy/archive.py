@@ -111,6 +111,7 @@ def _engine_json(engine: EngineSpec) -> Json:
     return {
         "name": engine.name, "model": engine.model, "url": engine.url, "key_env": engine.key_env, "labels": dict(engine.labels),
         "options": dict(engine.options),
+        **({"pin": engine.pin} if engine.pin is not None else {}),
     }  # fmt: skip
 
 

@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from moderation.policy.engines import categories_of, engine_of
+from moderation.policy.engines import categories_of, described, engine_of
 from moderation.policy.faults import Place, listed, meant, shown
 from moderation.policy.fields import Fields
 from moderation.policy.keys import DETECTOR, DETECTOR_LATER, ENGINE, KINDS, KINDS_LATER, LANGUAGE, PATTERN
 from moderation.policy.load import Entries, Node, Scalar
-from moderation.policy.model import RESERVED, CustomPattern, DetectorSpec, Vocabulary, WordList
+from moderation.policy.model import RESERVED, CustomPattern, Described, DetectorSpec, Vocabulary, WordList
 from moderation.verdict import Level, OnFailure
 
 MAX_TIMEOUT_MS = 60_000
 LEVELS = {level.word: level for level in Level if level}
 DEFAULT_LEVELS = {Level.LOW: 300_000, Level.MEDIUM: 500_000, Level.HIGH: 850_000}
-WITH_ENGINE = ("http",)
+WITH_ENGINE = ("model", "http")
 _FAILURES = {o.name.lower(): o for o in OnFailure}
 _CATEGORY = {"pii": "personal_data", "secrets": "secret"}
 
@@ -62,8 +62,11 @@ def _detector(
         if key in said:
             fields.fault("QP018", said[key].place, f"format 1 has {shown(key)} for models, this version does not. Leave it out.")
     told = fields.many(said.get("categories"), "categories")
+    model: Described | None = None
     categories = tuple(c for c in (fields.name(one, "a category") for one in told) if c)
     engine = engine_of(fields, vocabulary, kind, said, what, node) if kind in WITH_ENGINE else None
+    if kind in WITH_ENGINE:
+        engine, model = described(fields, vocabulary, engine, said, what, node)
     if kind and kind not in WITH_ENGINE and len(told) > 1:
         fields.fault("QP011", told[1].place, f"a detector of the kind {kind} gives one category. Write a second detector.")
     patterns = _patterns(fields, vocabulary, said.get("patterns"), kind == "patterns", what, node)
@@ -75,8 +78,9 @@ def _detector(
             fields.fault("QP010", said[key].place, f"'{key}' belongs to the kind {owner}, not to {kind}. Leave it out.")
     for key in ENGINE if kind and kind not in WITH_ENGINE else ():
         if key in said:
-            fields.fault("QP010", said[key].place, f"'{key}' belongs to the kind http, not to {kind}. Leave it out.")
-    if "entities" in said and kind in ("patterns", "words", "http"):
+            owners = listed(WITH_ENGINE)
+            fields.fault("QP010", said[key].place, f"'{key}' belongs to the kinds {owners}, not to {kind}. Leave it out.")
+    if "entities" in said and kind in ("patterns", "words", *WITH_ENGINE):
         fields.fault("QP010", said["entities"].place, f"'entities' belongs to the kinds pii and secrets, not {kind}.")
     if kind == "patterns":
         entities = _given(vocabulary, patterns)
@@ -84,19 +88,19 @@ def _detector(
     on_unsupported = fields.word(said.get("on_unsupported"), "a word for on_unsupported", _FAILURES)
     spans = fields.yes(said.get("gives_spans"), "gives_spans")
     if spans and kind in WITH_ENGINE:
-        fields.fault("QP011", said["gives_spans"].place, "a judge over the network tells no places; leave gives_spans out.")
+        fields.fault("QP011", said["gives_spans"].place, f"a detector of the kind {kind} tells no places; leave gives_spans out.")
     if kind in WITH_ENGINE:
-        categories = categories_of(fields, vocabulary, engine, categories, told, what, node)
+        categories = categories_of(fields, vocabulary, engine, model, categories, told, what, node)
     spec = DetectorSpec(
         name,
         kind or "",
         categories or (_CATEGORY.get(kind or "", name),),
-        _levels(fields, said.get("levels"), what),
+        _levels(fields, said.get("levels"), what, model),
         patterns,
         used,
         entities,
         regions,
-        _languages(fields, said.get("languages")),
+        _languages(fields, said.get("languages")) if "languages" in said or model is None else model.languages,
         fields.duration(said.get("timeout"), "timeout", MAX_TIMEOUT_MS) or defaults.timeout_ms,
         defaults.on_failure if on_failure is None else on_failure,
         defaults.on_unsupported if on_unsupported is None else on_unsupported,
@@ -106,7 +110,7 @@ def _detector(
     return spec, kind is not None
 
 
-def _levels(fields: Fields, node: Node | None, what: str) -> Mapping[Level, int]:
+def _levels(fields: Fields, node: Node | None, what: str, model: Described | None) -> Mapping[Level, int]:
     levels: dict[Level, int] = {}
     places: dict[Level, Place] = {}
     for key, value in fields.entries(node, f"the levels of {what}"):
@@ -119,7 +123,10 @@ def _levels(fields: Fields, node: Node | None, what: str) -> Mapping[Level, int]
             fields.fault("QP030", places[high], f"the threshold of {high.word} is below that of {low.word}; it must not be.")
     if isinstance(node, Entries) and not node.entries:
         fields.fault("QP030", node.place, "no level: nothing could ever be found. Leave `levels` out for the usual ones.")
-    return dict(sorted(levels.items())) or dict(DEFAULT_LEVELS)
+    for level, place in places.items():
+        if model is not None and levels[level] > model.most:
+            fields.fault("QP031", place, f"no score of the model reaches the threshold of {level.word}.")
+    return dict(sorted(levels.items())) or dict(model.levels if model is not None and model.levels else DEFAULT_LEVELS)
 
 
 def _languages(fields: Fields, node: Node | None) -> tuple[str, ...] | None:

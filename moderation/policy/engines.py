@@ -1,4 +1,4 @@
-"""Engines in a policy: what a detector of the kind http says of the judge that it asks. From located nodes to EngineSpec.
+"""Engines in a policy: what a detector of the kinds model and http says of its model or judge. From located nodes to EngineSpec.
 
 Knows of engines what the vocabulary tells. A value that might be a key is never shown: people paste keys where names belong.
 """
@@ -6,12 +6,13 @@ Knows of engines what the vocabulary tells. A value that might be a key is never
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from moderation.policy.faults import listed, meant, shown
 from moderation.policy.fields import Fields
-from moderation.policy.keys import ENGINE, URL, VARIABLE
+from moderation.policy.keys import ENGINE, ENGINES_LATER, PIN, URL, VARIABLE
 from moderation.policy.load import Node, Scalar
-from moderation.policy.model import EngineSpec, EngineWords, Option, Vocabulary
+from moderation.policy.model import Described, EngineSpec, EngineWords, Option, Vocabulary
 
 MAX_LABEL = 100
 
@@ -24,7 +25,7 @@ def engine_of(
     if "engine" not in said:
         fields.fault("QP015", at.place, f"{what} lacks 'engine'. Known: {listed(sorted(known))}.")
         return None
-    name = fields.word(said["engine"], f"an engine of the kind {kind}", {one: one for one in known})
+    name = fields.word(said["engine"], f"an engine of the kind {kind}", {one: one for one in known}, _later(kind, known))
     if name is None:
         return None
     words = known[name]
@@ -33,20 +34,51 @@ def engine_of(
     for key in ENGINE:
         if key in said and key not in words.needs | words.takes | {"engine", "options"}:
             fields.fault("QP010", said[key].place, f"the engine {name} takes no '{key}'. Leave it out.")
+    pin = _pin(fields, said.get("pin"))
+    model = fields.line(said.get("model"), "model")
     return EngineSpec(
         name,
-        fields.line(said.get("model"), "model"),
+        model,
         _url(fields, said.get("url")),
         _variable(fields, said.get("key_env"), "key_env"),
         _labels(fields, said.get("labels")),
         _options(fields, name, words, said.get("options"), at),
+        pin,
     )
+
+
+def _later(kind: str | None, known: Mapping[str, EngineWords]) -> list[str]:
+    return [name for name in ENGINES_LATER.get(kind or "", ()) if name not in known]
+
+
+def described(
+    fields: Fields, vocabulary: Vocabulary, engine: EngineSpec | None, said: Mapping[str, Node], what: str, at: Node
+) -> tuple[EngineSpec | None, Described | None]:
+    """What the model of a detector says of itself, and the engine with its pin; no engine where there is no such model."""
+    words = vocabulary.engines[engine.name] if engine is not None else None
+    if engine is None or words is None or words.describe is None:
+        return engine, None
+    if engine.model is None:
+        return None, None
+    found = words.describe(engine.model)
+    if isinstance(found, str):
+        fields.fault("QP032", said["model"].place, f"{what} has no model: {found}")
+        return None, None
+    for label in sorted(engine.labels.keys() - found.labels.keys()):
+        hint = meant(label, found.labels) or f" Known: {listed(found.labels, 20)}."
+        fields.fault("QP020", said["labels"].place, f"the model {shown(engine.model)} has no label {shown(label)}.{hint}")
+    if engine.pin is None and "pin" not in said and words.pinned:
+        fields.fault("QP015", at.place, f"{what} lacks 'pin'. That of the model that lies there is {found.pin}.")
+    elif engine.pin is not None and engine.pin != found.pin:
+        fields.fault("QP032", said["pin"].place, f"the model that lies there is another than {what} pins: {found.pin}.")
+    return replace(engine, pin=found.pin), found
 
 
 def categories_of(
     fields: Fields,
     vocabulary: Vocabulary,
     engine: EngineSpec | None,
+    model: Described | None,
     named: tuple[str, ...],
     told: Sequence[Node],
     what: str,
@@ -56,12 +88,13 @@ def categories_of(
     if engine is None:
         return named
     words = vocabulary.engines[engine.name]
-    gives = words.categories | set(engine.labels.values())
+    own = {engine.labels.get(label, category) for label, category in model.labels.items()} if model is not None else set()
+    gives = words.categories | set(engine.labels.values()) | own
     if not told:
         if not gives:
             fields.fault("QP015", at.place, f"{what} lacks 'categories': the engine {engine.name} judges what they name.")
         return tuple(sorted(gives))
-    wrong = set(named) - gives if words.categories else set()
+    wrong = set(named) - gives if words.categories or own else set()
     for one in told if wrong else ():
         if isinstance(one, Scalar) and one.raw in wrong:
             hint = meant(one.raw, gives) or f" It gives: {listed(sorted(gives), 20)}."
@@ -69,6 +102,17 @@ def categories_of(
             fields.fault("QP020", one.place, why)
     # One mistake, one fault: rules about what it does give are well.
     return tuple(dict.fromkeys(named)) if not wrong else tuple(sorted(gives | wrong))
+
+
+def _pin(fields: Fields, node: Node | None) -> str | None:
+    text = fields.line(node, "pin")
+    if text is None or PIN.fullmatch(text):
+        return text
+    assert isinstance(node, Scalar)
+    fields.fault(
+        "QP012", node.place, "pin must be sha256: and 64 hexadecimal digits, as `moderation classifiers show` tells."
+    )
+    return None
 
 
 def _url(fields: Fields, node: Node | None) -> str | None:

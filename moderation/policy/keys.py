@@ -54,30 +54,34 @@ STREAM = {"hold": "sentence | none | all (default: sentence)", "routes": "anothe
 KEEP = {"content": "none", "excerpts": "none", "days": "how long decisions are kept, at least 184"}
 
 DETECTOR = {
-    "kind": "patterns | words | secrets | pii | http",
-    "categories": "what its findings count as: one name; several for the kind http (default: all that the engine gives)",
-    "levels": "the least score (0 to 1) of low, medium, high, critical (default: low 0.3, medium 0.5, high 0.85)",
+    "kind": "patterns | words | secrets | pii | model | http",
+    "categories": "what its findings count as: one name; kinds model and http: several (default: all that the engine gives)",
+    "levels": "the least score (0 to 1) of low, medium, high, critical (default: a model's own; low 0.3, medium 0.5, high 0.85)",
     "patterns": "kind patterns: names, or {name, regex, must, must_not, reach, entity}",
     "lists": "kind words: ids of word_lists",
     "entities": "kinds pii and secrets: what to look for (default: all)",
     "regions": "kind pii: only entities of these regions, and those of any",
-    "languages": "any, or a list (default: any)",
+    "languages": "any, or a list (default: the model's own, else any)",
     "timeout": "how long it may take",
     "on_failure": "assume_match | flag | ignore: what a failure means to rules",
     "on_unsupported": "assume_match | flag | ignore: what an unsupported language means to rules",
-    "gives_spans": "true: it says where in the text (always, but for the kind http, which never does)",
-    "engine": "kind http: how it is asked",
+    "gives_spans": "true: it says where in the text (always, but for the kinds model and http, which never do)",
+    "engine": "kind model: how it is run; kind http: how it is asked",
     "url": "kind http: where it is asked, https://host/v1",
-    "model": "kind http: the model that the server knows by this name",
+    "model": "kind model: the name of a model that ships, or a folder; kind http: the model that the server knows by this name",
     "key_env": "kind http: the environment variable that holds the key",
-    "labels": "kind http: what the engine's labels count as, {LABEL: category}",
-    "options": "kind http: what only this engine has",
+    "labels": "kinds model and http: what the engine's labels count as, {LABEL: category}",
+    "options": "kinds model and http: what only this engine has",
+    "pin": "kind model: the model's hash, sha256:… (default, where it ships: the one that is there)",
 }
-ENGINE = ("engine", "url", "model", "key_env", "labels", "options")
+ENGINE = ("engine", "url", "model", "key_env", "labels", "options", "pin")
 """The keys of a detector with an engine."""
-DETECTOR_LATER = ("pin", "calibration", "headers", "batch")
-KINDS = ("patterns", "words", "secrets", "pii", "http")
-KINDS_LATER = ("model",)
+DETECTOR_LATER = ("calibration", "headers", "batch")
+KINDS = ("patterns", "words", "secrets", "pii", "model", "http")
+KINDS_LATER = ()
+ENGINES_LATER = {"model": ("transformers", "qwen3guard"), "http": ()}
+"""By kind: those that another version builds, or this one with an extra that is not there."""
+PIN = re.compile("sha256:[0-9a-f]{64}")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 URL = re.compile(r"https?://(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?")
 """No user, no query: keys have no place in it."""

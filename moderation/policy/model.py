@@ -68,18 +68,36 @@ class Option:
 
 
 @dataclass(frozen=True, slots=True)
+class Described:
+    """What a model says of itself, before it is loaded."""
+
+    pin: str
+    """What a policy pins it by: `sha256:` and 64 hexadecimal digits."""
+    labels: Mapping[str, str]
+    """What each of its labels counts as."""
+    languages: tuple[str, ...] | None
+    levels: Mapping[Level, int]
+    most: int = 1_000_000
+    """The highest score that it can give, in millionths."""
+
+
+@dataclass(frozen=True, slots=True)
 class EngineWords:
     """What a policy may say of one engine, and what the engine gives."""
 
     kind: str
-    """The kind of its detectors: http"""
+    """The kind of its detectors: http, model"""
     needs: frozenset[str]
     """Keys of a detector that it cannot do without …"""
     takes: frozenset[str]
     """… and those that it may have besides."""
     options: Mapping[str, Option]
     categories: frozenset[str]
-    """Where it has labels of its own; empty where the policy says what it judges."""
+    """Where it has labels of its own; empty where the policy says what it judges, or the model does."""
+    describe: Callable[[str], Described | str] | None = None
+    """Of the kind model: what the model of this name gives, or in words why there is none."""
+    pinned: bool = False
+    """Its models must be pinned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +145,7 @@ class WordList:
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """What a detector of the kind http is made of. Holds no key, but the name of the variable that does."""
+    """What a detector of the kinds http and model is made of. Holds no key, but the name of the variable that does."""
 
     name: str
     model: str | None = None
@@ -137,6 +155,8 @@ class EngineSpec:
     labels: Mapping[str, str] = field(default_factory=dict)
     """What a label of the engine's counts as, where that is not the engine's own category."""
     options: Mapping[str, str | int] = field(default_factory=dict)
+    pin: str | None = None
+    """Of the kind model: the model as it was when the policy was compiled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +165,9 @@ class DetectorSpec:
 
     id: str
     kind: str
-    """patterns | words | secrets | pii | http"""
+    """patterns | words | secrets | pii | model | http"""
     categories: tuple[str, ...]
-    """What its findings count as; exactly one, but for http."""
+    """What its findings count as; exactly one, but for model and http."""
     levels: Mapping[Level, int]
     """The least score in millionths of each level."""
     patterns: tuple[str | CustomPattern, ...] = ()
@@ -284,6 +304,6 @@ class Policy:
 
 
 __all__ = [
-    "PLACEHOLDERS", "REFUSAL", "RESERVED", "CustomPattern", "DetectorSpec", "EngineSpec", "EngineWords", "Expect", "Hold", "Keep",
-    "Option", "Over", "Policy", "Regulation", "Rule", "Test", "Vocabulary", "WordList", "spoken",
+    "PLACEHOLDERS", "REFUSAL", "RESERVED", "CustomPattern", "Described", "DetectorSpec", "EngineSpec", "EngineWords", "Expect",
+    "Hold", "Keep", "Option", "Over", "Policy", "Regulation", "Rule", "Test", "Vocabulary", "WordList", "spoken",
 ]  # fmt: skip

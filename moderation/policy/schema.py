@@ -136,6 +136,7 @@ def _detector(vocabulary: Vocabulary) -> Json:
             "key_env": _VARIABLE,
             "labels": {"type": "object", "additionalProperties": _NAME},
             "options": _options(vocabulary),
+            "pin": {"type": "string", "pattern": f"^(?:{keys.PIN.pattern})$"},
         },
         ["kind"],
     )

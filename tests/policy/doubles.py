@@ -7,7 +7,8 @@ import textwrap
 from collections.abc import Mapping
 
 from moderation.policy.compile import Compiled, compile_policy
-from moderation.policy.model import Policy, Vocabulary
+from moderation.policy.model import Described, EngineWords, Policy, Vocabulary
+from moderation.verdict import Level
 
 
 def _check(regex: str, reach: int | None) -> str | None:
@@ -16,6 +17,20 @@ def _check(regex: str, reach: int | None) -> str | None:
     except re.error as error:
         return f"{error.msg}."
     return "it has no end. Give it a `reach`." if re.search(r"[*+]", regex) and reach is None else None
+
+
+PIN = "sha256:" + "5" * 64
+LABELS = {"violence": "violence", "self_harm": "self_harm", "injection": "injection"}
+
+
+def _describe(model: str) -> Described | str:
+    if model != "small":
+        return f"none is called {model!r}."
+    return Described(PIN, LABELS, ("en", "zh"), {Level.MEDIUM: 500_000, Level.HIGH: 850_000, Level.CRITICAL: 970_000}, 990_000)
+
+
+def _runs(pinned: bool) -> EngineWords:
+    return EngineWords("model", frozenset({"model"}), frozenset({"labels", "pin"}), {}, frozenset(), _describe, pinned)
 
 
 VOCABULARY = Vocabulary(
@@ -30,6 +45,7 @@ VOCABULARY = Vocabulary(
     check_regex=_check,
     test_pattern=lambda regex, text: re.search(regex, text) is not None,
     normalise=lambda text: text.replace("\u200b", ""),
+    engines={"builtin": _runs(False), "onnx": _runs(True)},
 )
 
 

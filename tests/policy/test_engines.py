@@ -118,7 +118,7 @@ BAD = [
     (GUARD.replace("}", ", gives_spans: true}"), "QP011", "tells no places"),
     (GUARD.replace("}", ", patterns: [email]}"), "QP010", "belongs to the kind patterns"),
     (GUARD.replace("}", ", entities: [X]}"), "QP010", "belongs to the kinds pii and secrets"),
-    (GUARD.replace("}", ", pin: x}"), "QP018", "'pin'"),
+    (GUARD.replace("}", ", pin: x}"), "QP010", "takes no 'pin'"),
     (
         "{kind: http, engine: openai_moderation, url: 'https://h', options: {strictness: loose}}",
         "QP010",
@@ -142,8 +142,8 @@ BAD = [
         "QP011",
         "must hold {categories}",
     ),
-    ("{kind: secrets, categories: violence, engine: qwen3guard}", "QP010", "belongs to the kind http"),
-    ("{kind: secrets, categories: violence, options: {}}", "QP010", "belongs to the kind http"),
+    ("{kind: secrets, categories: violence, engine: qwen3guard}", "QP010", "belongs to the kinds model, http"),
+    ("{kind: secrets, categories: violence, options: {}}", "QP010", "belongs to the kinds model, http"),
 ]
 
 

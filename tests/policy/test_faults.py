@@ -106,7 +106,7 @@ ROWS = [
     Row("QP017", "a merge key", "{id: p}", "{id: p, <<: {}}", (2, 17), "a merge key"),
     Row("QP018", "a block of format 1", "", "exceptions: []\n", (13, 1),
         "format 1 has 'exceptions' in a policy, this version does not"),
-    Row("QP018", "a kind of detector", "", "", (0, 0), "format 1 has 'model' as a kind of detector"),
+    Row("QP018", "an engine", "", "", (0, 0), "format 1 has 'transformers' as an engine of the kind model"),
     Row("QP018", "an action", "then: block", "then: review", (9, 11), "format 1 has 'review' as an action"),
     Row("QP018", "a key of a rule", "then: block", "then: block\n    floor: true", (10, 5), "format 1 has 'floor' in a rule"),
     Row("QP018", "content kept", "", "defaults: {keep: {content: sealed}}\n", (13, 28), "format 1 has 'sealed'"),
@@ -141,6 +141,9 @@ ROWS = [
         "is below that of low"),
     Row("QP030", "a level that no score reaches", "then: block", "then: block\n    at_least: critical", (8, 11),
         "cannot reach the level critical"),
+    Row("QP031", "a threshold that nothing reaches", "", "", (0, 0), "no score of the model reaches the threshold of medium", _W),
+    Row("QP032", "no such model", "", "", (0, 0), "the detector 'guard' has no model: none is called 'smal'."),
+    Row("QP032", "another model than is pinned", "", "", (0, 0), "the model that lies there is another than"),
     Row("QP040", "a regex that cannot run", "", "", (0, 0), "the pattern cannot run: it has no end"),
     Row("QP040", "a term of nothing", "", 'word_lists: {l: {words: ["\\u200b", a]}}\n', (13, 26), "empty once it is normalised"),
     Row("QP040", "an empty list", "", "word_lists: {l: {file: l.txt}}\n", (13, 17), "has no terms",
@@ -184,10 +187,22 @@ ROWS = [
 
 # What more than one place of GOOD must change for: note -> (replacements, place).
 CHANGES: dict[str, tuple[list[tuple[str, str]], tuple[int, int]]] = {
-    "a kind of detector": ([
-        ("  cards: {kind: pii}", "  cards: {kind: pii}\n  guard: {kind: model, model: x}"),
+    "an engine": ([
+        ("  cards: {kind: pii}", "  cards: {kind: pii}\n  guard: {kind: model, engine: transformers, model: x}"),
         ("{detector: cards}", "{detector: [cards, guard]}"),
-    ], (5, 17)),
+    ], (5, 32)),
+    "a threshold that nothing reaches": ([
+        ("  cards: {kind: pii}", "  cards: {kind: pii}\n  guard: {kind: model, engine: builtin, model: small, levels: {medium: 1}}"),
+        ("{detector: cards}", "{detector: [cards, guard]}"),
+    ], (5, 72)),
+    "no such model": ([
+        ("  cards: {kind: pii}", "  cards: {kind: pii}\n  guard: {kind: model, engine: builtin, model: smal}"),
+        ("{detector: cards}", "{detector: [cards, guard]}"),
+    ], (5, 48)),
+    "another model than is pinned": ([
+        ("  cards: {kind: pii}", "  cards: {kind: pii}\n  guard: {kind: model, engine: onnx, model: small, pin: 'sha256:" + "4" * 64 + "'}"),
+        ("{detector: cards}", "{detector: [cards, guard]}"),
+    ], (5, 57)),
     "what no detector gives together": ([
         ("  cards: {kind: pii}", "  cards: {kind: pii}\n  keys: {kind: secrets}"),
         ("{detector: cards}", "{any: [{detector: [cards, keys]}, {detector: cards, entity: SECRET_JWT}]}"),

@@ -17,7 +17,7 @@ from tests.policy.test_faults import GOOD, ROWS, Row, changed
 
 SCHEMA = schema(VOCABULARY)
 UNSEEN = frozenset(
-    ["QP002", "QP003", "QP004", "QP005", "QP006", "QP007", "QP008", "QP009", "QP014", "QP017", "QP019", "QP020", "QP021", "QP022", "QP040", "QP042", "QP043", "QP105", "QP106", "QP301", "QP302", "QP501", "QP503", "QP504", "QP505", "QP506", "QP601", "QP603"]
+    ["QP002", "QP003", "QP004", "QP005", "QP006", "QP007", "QP008", "QP009", "QP014", "QP017", "QP019", "QP020", "QP021", "QP022", "QP031", "QP032", "QP040", "QP042", "QP043", "QP105", "QP106", "QP301", "QP302", "QP501", "QP503", "QP504", "QP505", "QP506", "QP601", "QP603"]
 )
 """What a schema cannot see: layout, references, meaning."""
 

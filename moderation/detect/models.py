@@ -1,0 +1,85 @@
+"""Detectors of the kind model from a policy's words: which model, where it lies, what its heads count as. Knows policy and model.
+
+`builtin` runs a model that ships, and has a stand-in where nothing runs it here; `onnx` runs a folder of the same form that lies
+anywhere, which the policy must pin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from moderation.detect.classifier import FALLBACK, LEAST, Classifier, load, names, shipped
+from moderation.detect.classifier.manifest import MANIFEST, Manifest, read_manifest
+from moderation.detect.legible import Legible
+from moderation.errors import UsageError
+from moderation.policy.faults import listed, meant
+from moderation.policy.model import Described, DetectorSpec, EngineWords
+
+_MODEL = "model"
+_NEEDS, _TAKES = frozenset((_MODEL,)), frozenset(("labels", "pin"))
+
+
+class Models:
+    """The models of this machine; `folder` holds those that ship."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+
+    @property
+    def folder(self) -> Path:
+        return self._folder if self._folder is not None else shipped()
+
+    @property
+    def engines(self) -> Mapping[str, EngineWords]:
+        """What a policy may say of each engine."""
+        return {
+            "builtin": EngineWords(_MODEL, _NEEDS, _TAKES, {}, frozenset(), self._builtin),
+            "onnx": EngineWords(_MODEL, _NEEDS, _TAKES, {}, frozenset(), lambda folder: _described(Path(folder)), pinned=True),
+        }
+
+    def _builtin(self, name: str) -> Described | str:
+        every = names(self.folder)
+        if name not in every:
+            return f"none that ships is called {name!r}.{meant(name, every) or f' Known: {listed(every)}.'}"
+        return _described(self.folder / name)
+
+    def detector(self, spec: DetectorSpec, environ: Mapping[str, str]) -> Legible:
+        """The detector of a spec. Raises UsageError where its model is not there, not whole, or not the one that is pinned."""
+        said = spec.engine
+        if said is None or said.model is None:
+            raise ValueError("it has no model")
+        ships = said.name == "builtin"
+        folder = self.folder / said.model if ships else Path(said.model)
+        stand_in = self.folder / FALLBACK
+        pinned = read_manifest(folder)
+        if said.pin != pinned.pin:
+            raise UsageError(f"{MANIFEST} is another than the policy pins: {pinned.pin}", str(folder))
+        model, instead = load(folder, stand_in if ships and (stand_in / MANIFEST).exists() else None)
+        counts = {
+            head.name: category
+            for head in model.manifest.heads
+            if (category := said.labels.get(head.name, head.category)) in spec.categories
+        }
+        least = min(LEAST, *spec.levels.values())
+        return Legible(Classifier(spec.id, model, counts, least, instead), spec.languages)
+
+
+def _described(folder: Path) -> Described | str:
+    try:
+        found = read_manifest(folder)
+    except UsageError as error:
+        return str(error)
+    return described(found)
+
+
+def described(found: Manifest) -> Described:
+    """What the policy's reader needs of a manifest."""
+    most = max((round(head.knots[-1][1] * 1_000_000) for head in found.heads), default=0)
+    return Described(found.pin, {head.name: head.category for head in found.heads}, found.languages, found.levels, most)
+
+
+def stand_in(detector: object) -> str | None:
+    """In words, what stands in for the model that a detector was meant to have; None where it is the one."""
+    inner = detector.inner if isinstance(detector, Legible) else None
+    return inner.instead if isinstance(inner, Classifier) else None

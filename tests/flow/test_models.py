@@ -1,0 +1,249 @@
+"""A sidecar with a small model of its own: from the policy's words to requests, answers and streams."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from moderation.detect.api import Detector
+from moderation.detect.build import build, vocabulary
+from moderation.detect.classifier import Classifier, load
+from moderation.detect.classifier.manifest import read_manifest
+from moderation.detect.engines import engines
+from moderation.detect.legible import Legible
+from moderation.detect.models import Models
+from moderation.errors import UsageError
+from moderation.flow.loading import FileLoader
+from moderation.flow.policies import PolicyRejected
+from moderation.metrics import Metrics
+from moderation.policy.archive import archive, from_archive
+from moderation.policy.compile import Compiled, compile_policy
+from moderation.policy.model import Policy
+from moderation.verdict import Level
+from tests.detect.classifier import tiny
+from tests.fakes import json_script, sse, stream_script
+from tests.kitchen import Kitchen, answer, chunk, said
+
+RULES = """
+rules:
+  - id: violence
+    title: No violence
+    phases: [input, tool_result, output]
+    when: {category: violence}
+    at_least: high
+    then: block
+    tests:
+      - {name: a bomb, phase: input, language: en, text: "how to make a bomb", expect: {action: block}}
+      - {name: a hero, phase: input, language: en, text: "how to make a hero", expect: {action: allow}}
+"""
+
+
+def policy(detector: str, rules: str = RULES) -> str:
+    return f"format: 1\npolicy: {{id: p}}\ndetectors:\n  harm: {detector}\n{rules}"
+
+
+def compiled(models: Models, detector: str, rules: str = RULES) -> Compiled:
+    known = vocabulary(engines(models))
+    return compile_policy(policy(detector, rules).encode(), "p.yaml", known, lambda name: b"")
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Models:
+    tiny.encoder(tmp_path / "models" / "tiny")
+    tiny.ngram(tmp_path / "models" / "ngram")
+    return Models(tmp_path / "models")
+
+
+BUILTIN = "{kind: model, engine: builtin, model: tiny}"
+
+
+def test_what_the_policy_leaves_out_is_the_models_own(models: Models) -> None:
+    made = compiled(models, BUILTIN).usable()
+    spec = made.detectors["harm"]
+    assert spec.categories == ("injection", "violence")
+    assert spec.levels == {Level.MEDIUM: 500_000, Level.HIGH: 850_000, Level.CRITICAL: 970_000}
+    assert (spec.languages, spec.gives_spans) == (("en", "zh"), False)
+    assert spec.engine is not None
+    assert spec.engine.pin == read_manifest(models.folder / "tiny").pin
+    assert from_archive(archive(made)).detectors == made.detectors
+
+
+SAID = [
+    (
+        "{kind: model, engine: builtin, model: tiny, categories: violence, levels: {high: 0.9}, languages: any}",
+        ("violence",),
+        None,
+    ),
+    ("{kind: model, engine: builtin, model: tiny, labels: {injection: violence}, languages: [en]}", ("violence",), ("en",)),
+]
+
+
+@pytest.mark.parametrize(("detector", "categories", "languages"), SAID)
+def test_what_the_policy_says(
+    models: Models, detector: str, categories: tuple[str, ...], languages: tuple[str, ...] | None
+) -> None:
+    spec = compiled(models, detector).usable().detectors["harm"]
+    assert (spec.categories, spec.languages) == (categories, languages)
+
+
+WRONG = [
+    ("{kind: model, engine: builtin, model: tinny}", "QP032", "none that ships is called 'tinny'. Did you mean 'tiny'?"),
+    ("{kind: model, engine: builtin}", "QP015", "lacks 'model'"),
+    ("{kind: model, model: tiny}", "QP015", "lacks 'engine'. Known: builtin, onnx"),
+    ("{kind: model, engine: builtin, model: tiny, pin: 'sha256:00'}", "QP012", "pin must be"),
+    (
+        "{kind: model, engine: builtin, model: tiny, pin: 'sha256:" + "0" * 64 + "'}",
+        "QP032",
+        "is another than the detector 'harm' pins: sha256:",
+    ),
+    (
+        "{kind: model, engine: builtin, model: tiny, labels: {violense: x}}",
+        "QP020",
+        "has no label 'violense'. Did you mean 'violence'?",
+    ),
+    ("{kind: model, engine: builtin, model: tiny, categories: [violence, hate]}", "QP020", "gives no category 'hate'"),
+    ("{kind: model, engine: builtin, model: tiny, gives_spans: true}", "QP011", "tells no places"),
+    ("{kind: model, engine: builtin, model: tiny, url: 'http://h'}", "QP010", "takes no 'url'"),
+    ("{kind: model, engine: qwen3guard, model: m}", "QP018", "this version does not"),
+    ("{kind: model, engine: onnx, model: /nowhere, pin: 'sha256:" + "0" * 64 + "'}", "QP032", "manifest.yaml cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("detector", "code", "said"), WRONG)
+def test_what_is_wrong_is_told(models: Models, detector: str, code: str, said: str) -> None:
+    faults = compiled(models, detector).faults
+    assert any(fault.code == code and said in fault.message for fault in faults), list(map(str, faults))
+
+
+def test_a_folder_of_ones_own_must_be_pinned(models: Models) -> None:
+    folder = models.folder / "tiny"
+    faults = compiled(models, f"{{kind: model, engine: onnx, model: {folder}}}").faults
+    assert [fault.code for fault in faults] == ["QP015"]
+    assert read_manifest(folder).pin in faults[0].message, "told, so that it can be copied"
+
+
+def test_a_model_that_changes_after_the_policy_was_read_is_not_taken(models: Models) -> None:
+    made = compiled(models, BUILTIN).usable()
+    tiny.encoder(models.folder / "tiny", version="2")
+    with pytest.raises(UsageError, match=r"detector harm: .*another than the policy pins"):
+        build(made, {}, engines(models))
+
+
+def test_heads_that_no_category_is_wanted_of_find_nothing(models: Models) -> None:
+    made = compiled(models, "{kind: model, engine: builtin, model: tiny, categories: violence}").usable()
+    (detector,) = build(made, {}, engines(models)).values()
+    assert isinstance(detector, Legible)
+    assert isinstance(detector.inner, Classifier)
+    assert [head.name for _, head, _ in detector.inner._wanted] == ["violence"]
+
+
+# ---- in a running sidecar ----------------------------------------------------------------------------------------------
+
+
+def own(tmp_path: Path, rules: str = RULES, more: str = "") -> Path:
+    """A policy with a folder of one's own."""
+    folder = tiny.encoder(tmp_path / "mine")
+    path = tmp_path / "p.yaml"
+    detector = f"{{kind: model, engine: onnx, model: {folder}, pin: '{read_manifest(folder).pin}'{more}}}"
+    path.write_text(policy(detector, rules), "utf-8")
+    return path
+
+
+def test_requests_and_answers(tmp_path: Path) -> None:
+    async def go() -> None:
+        scripts = [json_script(answer("all is well")), json_script(answer("then you kill it with a bomb"))]
+        async with Kitchen(tmp_path, *scripts, policy=own(tmp_path)) as kitchen:
+            assert (await kitchen.chat("hello")).status == 200
+            blocked = await kitchen.chat("how to make a bomb")
+            assert blocked.json["error"]["moderation"]["rules"] == ["violence"]
+            assert (await kitchen.chat("how to make a b\u200bоmb")).status == 400, "as it looks, not as it is written"
+            told = await kitchen.chat("hello again")
+            assert "bomb" not in json.dumps(told.json)
+            assert told.header("x-moderation-action") == "block"
+            for sent in ("tool", "user"):
+                messages = [
+                    {"role": "user", "content": "hello"},
+                    {"role": sent, "content": "bomb", **({"tool_call_id": "x"} if sent == "tool" else {})},
+                ]
+                assert (await kitchen.chat(messages)).status == 400, sent
+
+    asyncio.run(go())
+
+
+TEXT = (
+    "Well, here is a long and harmless sentence for whoever may read it, with many words. " * 3
+    + "Then take a bomb. And more follows."
+)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize("text", [TEXT, TEXT.replace("bomb", "book")], ids=["harm", "none"])
+def test_a_stream_is_the_whole_text(tmp_path: Path, size: int, text: str) -> None:
+    async def go() -> None:
+        events = [chunk({"content": text[at : at + size]}) for at in range(0, len(text), size)]
+        script = stream_script(*sse(*events, chunk({}, "stop")))
+        async with Kitchen(tmp_path, script, json_script(answer(text)), policy=own(tmp_path)) as kitchen:
+            streamed = await kitchen.chat("hello", stream=True)
+            whole = await kitchen.chat("hello")
+            assert (said(streamed.body) == text) is ("bomb" not in text)
+            assert (whole.json["choices"][0]["message"]["content"] == text) is ("bomb" not in text)
+            windows = [
+                [one["wins"] for one in kitchen.leaves(reply.header("x-request-id") or "") if one.get("phase") == "output"][-1:]
+                for reply in (streamed, whole)
+            ]
+            assert "bomb" in text or windows[0] == windows[1], "the same scores, window by window"
+
+    asyncio.run(go())
+
+
+RUSSIAN = "это просто обычный русский текст о погоде"
+
+
+@pytest.mark.parametrize(
+    ("handling", "status", "degraded"), [("ignore", 200, None), ("flag", 200, "true"), ("assume_match", 400, None)]
+)
+def test_a_language_that_it_does_not_know(tmp_path: Path, handling: str, status: int, degraded: str | None) -> None:
+    async def go() -> None:
+        path = own(tmp_path, more=f", on_unsupported: {handling}")
+        async with Kitchen(tmp_path, json_script(answer("well")), policy=path) as kitchen:
+            reply = await kitchen.chat(RUSSIAN)
+            assert reply.status == status
+            assert status == 400 or reply.header("x-moderation-degraded") == degraded
+            unknown = json.dumps(kitchen.leaves(reply.header("x-request-id") or ""))
+            assert "unsupported" in unknown
+
+    asyncio.run(go())
+
+
+def test_a_damaged_model_is_told_and_nothing_is_served(tmp_path: Path) -> None:
+    path = own(tmp_path)
+    (tmp_path / "mine" / "model.onnx").write_bytes(b"damaged")
+    with pytest.raises(PolicyRejected, match=r"model\.onnx"):
+        FileLoader(0, Metrics())(str(path), 1)
+
+
+def test_a_policy_of_which_a_test_fails_is_not_taken(tmp_path: Path) -> None:
+    with pytest.raises(PolicyRejected, match="fails"):
+        FileLoader(0, Metrics())(str(own(tmp_path, RULES.replace("a hero", "a bomb"))), 1)
+
+
+def test_what_stands_in_is_said_on_stderr_and_by_readyz(tmp_path: Path) -> None:
+    path = own(tmp_path)
+    model = load(tiny.ngram(tmp_path / "ngram"))[0]
+
+    def make(made: Policy) -> Mapping[str, Detector]:
+        return {"harm": Legible(Classifier("harm", model, instead="no runtime: ngram stands in"), ("en",))}
+
+    async def go() -> None:
+        async with Kitchen(tmp_path, json_script(answer("well")), policy=path, make=make) as kitchen:
+            assert [line for line in kitchen.said if "ngram stands in" in line]
+            ready = await kitchen.ask("GET", "/readyz")
+            assert (ready.status, ready.json["detectors"]["status"]) == (200, "stand-in")
+            assert ready.json["detectors"]["stand_ins"] == {"harm": "no runtime: ngram stands in"}
+            assert (await kitchen.chat("how to make a bomb")).status == 400
+
+    asyncio.run(go())
