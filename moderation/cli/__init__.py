@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from moderation import __version__
 from moderation.cli.audit import VERBS as AUDIT
+from moderation.cli.classifiers import VERBS as CLASSIFIERS
 from moderation.cli.demo import VERBS as DEMO
 from moderation.cli.doctor import VERBS as DOCTOR
 from moderation.cli.policy import VERBS as POLICY
@@ -20,9 +21,10 @@ from moderation.cli.tryout import VERBS as TRY
 from moderation.cli.verb import Verb
 from moderation.errors import ModerationError
 
-VERBS: tuple[Verb, ...] = (*SERVE, *DOCTOR, *TRY, *POLICY, *AUDIT, *DEMO)
+VERBS: tuple[Verb, ...] = (*SERVE, *DOCTOR, *TRY, *POLICY, *CLASSIFIERS, *AUDIT, *DEMO)
 GROUPS = {
     "policy": "Check, test and describe policies.",
+    "classifiers": "The small models: what they are, how well and how fast they judge.",
     "audit": "Search the decision log and check it.",
 }
 

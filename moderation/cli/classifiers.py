@@ -1,0 +1,337 @@
+"""`moderation classifiers list | show | eval | bench`: the small models, what they say of themselves, how well they do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from moderation.cli.verb import Argument, Verb
+from moderation.errors import UsageError
+
+if TYPE_CHECKING:
+    from moderation.detect.classifier import Model
+    from moderation.detect.classifier.manifest import Manifest
+
+_EVERY = 200
+"""Rows between two words on how far it is."""
+_YES = 500_000
+"""The score from which on the answer is yes, in millionths."""
+_SENTENCE = "The committee met on Tuesday and agreed on the plan for the new library. "
+_SIZES = (32, 128)
+"""Tokens of the texts that `bench` times."""
+
+
+def _folder(name: str) -> Path:
+    """The folder of a model: one that ships, by its name, or any."""
+    from moderation.detect.classifier import names, shipped
+    from moderation.policy.faults import listed, meant
+
+    if name in (every := names(shipped())):
+        return shipped() / name
+    if "/" in name or Path(name).is_dir():
+        return Path(name)
+    near = meant(name, every) or f" Known: {listed(every) or '-'}."
+    raise UsageError(f"no model that ships is called {name!r}.{near}")
+
+
+def _model(name: str) -> Model:
+    """A loaded model. What stands in for it is told on stderr."""
+    from moderation.detect.classifier import FALLBACK, load, names, shipped
+
+    folder = _folder(name)
+    ships = folder.parent == shipped() and FALLBACK in names(shipped())
+    model, instead = load(folder, shipped() / FALLBACK if ships else None)
+    if instead is not None:
+        print(f"moderation: {instead}", file=sys.stderr)
+    return model
+
+
+def _list(args: argparse.Namespace) -> int:
+    from moderation.detect.classifier import names, shipped
+    from moderation.detect.classifier.manifest import read_manifest
+
+    used = _used()
+    for name in names(shipped()):
+        found = read_manifest(shipped() / name)
+        row = {
+            "name": name, "ships": True, "default": name in used, "heads": [head.name for head in found.heads],
+            "languages": list(found.languages), "engine": found.kind.value, "version": found.version, "pin": found.pin,
+        }  # fmt: skip
+        if args.json:
+            print(json.dumps(row, ensure_ascii=False))
+        else:
+            mark = "*" if name in used else " "
+            print(f"{mark} {name}  {found.version}  {', '.join(found.languages)}  {', '.join(head.name for head in found.heads)}")
+    if not args.json:
+        print("* is used by the policy that ships", file=sys.stderr)
+    return 0
+
+
+def _used() -> frozenset[str]:
+    """The models that the shipped policy uses."""
+    from moderation.flow.loading import compiled, default_policy
+
+    policy = compiled(default_policy())[0].policy
+    specs = policy.detectors.values() if policy is not None else ()
+    return frozenset(s.engine.model for s in specs if s.engine is not None and s.engine.name == "builtin" and s.engine.model)
+
+
+def _show(args: argparse.Namespace) -> int:
+    from moderation.detect.classifier.manifest import read_manifest
+
+    folder = _folder(args.name)
+    found = read_manifest(folder)
+    for file in found.files:
+        found.read(file)
+    said = _said(found)
+    if args.json:
+        print(json.dumps(said, ensure_ascii=False))
+        return 0
+    for key, value in said.items():
+        print(f"{key:10}  {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+    card = folder / "card.md"
+    if card.exists():
+        print(f"\n{card.read_text('utf-8')}")
+    return 0
+
+
+def _said(found: Manifest) -> dict[str, Any]:
+    return {
+        "name": found.name, "version": found.version, "engine": found.kind.value, "folder": str(found.folder), "pin": found.pin,
+        "languages": list(found.languages), "heads": {head.name: head.category for head in found.heads},
+        "levels": {level.word: score / 1_000_000 for level, score in found.levels.items()}, "tokens": found.tokens,
+        "files": {name: {"sha256": file.sha256, "bytes": file.bytes} for name, file in found.files.items()},
+    }  # fmt: skip
+
+
+# ---- eval --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Of one label in one group: its rows, and the scores of those that have it and of those that have it not."""
+
+    yes: list[int] = field(default_factory=list)
+    no: list[int] = field(default_factory=list)
+
+    def row(self, least: int) -> tuple[str, ...]:
+        """Rows, then recall, false positives, precision and F1 at a threshold."""
+        hit, wrong = sum(s >= least for s in self.yes), sum(s >= least for s in self.no)
+        recall = hit / len(self.yes) if self.yes else None
+        false = wrong / len(self.no) if self.no else None
+        precise = hit / (hit + wrong) if hit + wrong else None
+        both = None if not self.yes or not self.no else 2 * hit / (hit + wrong + len(self.yes)) if hit + wrong else 0.0
+        return (
+            str(len(self.yes)),
+            str(len(self.no)),
+            *("-" if one is None else f"{one:.3f}" for one in (recall, false, precise, both)),
+        )
+
+
+def _eval(args: argparse.Namespace) -> int:
+    model = _model(args.name)
+    heads = [head.name for head in model.manifest.heads]
+    tallies: dict[tuple[str, str], _Tally] = defaultdict(_Tally)
+    broken = unknown = 0
+    try:
+        with Path(args.data).open("rb") as lines, Path(args.scores).open("w", encoding="utf-8") as out:
+            for number, raw in enumerate(lines, 1):
+                if not raw.strip():
+                    continue
+                try:
+                    row = _row(raw)
+                except ValueError as error:
+                    broken += 1
+                    print(f"{args.data}:{number}:1 {error}", file=sys.stderr)
+                    continue
+                unknown += _judged(model, row, number - 1, out, tallies)
+                if not number % _EVERY and sys.stderr.isatty():
+                    print(f"\r{number} rows", end="", file=sys.stderr, flush=True)
+    except OSError as error:
+        raise UsageError(f"{error.strerror}", error.filename) from None
+    for line in _table(tallies, heads):
+        print(line)
+    if unknown:
+        print(f"{unknown} label(s) are of no head of this model", file=sys.stderr)
+    if broken:
+        print(f"{broken} broken line(s)", file=sys.stderr)
+    return 2 if broken else 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    text: str
+    role: str
+    labels: Mapping[str, bool]
+    group: str
+
+
+def _row(raw: bytes) -> _Row:
+    """Raises ValueError, in words, for a line that is broken. Columns that nobody knows are let be."""
+    from moderation.text import Role
+
+    try:
+        said = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is no JSON: {type(error).__name__}") from None
+    if not isinstance(said, dict) or not isinstance(said.get("text"), str):
+        raise ValueError('must be an object with a "text"')
+    role = said.get("role", Role.PROMPT.value)
+    labels, group = said.get("labels"), said.get("group")
+    if role not in tuple(Role):
+        raise ValueError(f'"role" must be one of {", ".join(Role)}')
+    if labels is None:
+        labels = {}
+    if not isinstance(labels, dict) or not all(type(one) in (int, bool) and one in (0, 1) for one in labels.values()):
+        raise ValueError('"labels" must be a mapping to 0 or 1')
+    if group is not None and not isinstance(group, str):
+        raise ValueError('"group" must be a text')
+    return _Row(said["text"], role, {name: bool(one) for name, one in labels.items()}, group or "")
+
+
+def _judged(model: Model, row: _Row, at: int, out: TextIO, tallies: dict[tuple[str, str], _Tally]) -> int:
+    """Judge a row, as a whole text is judged; write its scores. How many of its labels are of no head."""
+    from moderation.verdict import Level
+
+    found = whole(model, row.text, row.role)
+    levels = model.manifest.levels
+    words = {
+        head: max((level for level, least in levels.items() if least <= score), default=Level.NONE).word
+        for head, score in found.items()
+    }
+    shown = {head: score / 1_000_000 for head, score in found.items()}
+    print(json.dumps({"i": at, "scores": shown, "levels": words}, ensure_ascii=False), file=out)
+    for label, is_so in row.labels.items():
+        for group in {"", row.group} if label in found else ():
+            tally = tallies[(label, group)]
+            (tally.yes if is_so else tally.no).append(found[label])
+    any_harm = any(row.labels.values())
+    if row.labels and (any_harm or found.keys() <= row.labels.keys()):
+        for group in {"", row.group}:
+            tally = tallies[("any", group)]
+            (tally.yes if any_harm else tally.no).append(max(found.values()))
+    return len(row.labels.keys() - found.keys())
+
+
+def whole(model: Model, text: str, role: str) -> dict[str, int]:
+    """The highest score of each head in any window of a text, read as in a running sidecar, in millionths."""
+    from moderation.detect.api import Passage
+    from moderation.detect.classifier import Classifier
+    from moderation.detect.legible import Legible
+    from moderation.sentence import ANSWER_WINDOW, INPUT_WINDOW, context, windows
+    from moderation.text import Role
+    from moderation.verdict import Unknown
+
+    made = Role(role)
+    detector = Legible(Classifier("eval", model, {head.name: head.name for head in model.manifest.heads}, 0))
+    spans = windows(text, ANSWER_WINDOW if made is Role.RESPONSE else INPUT_WINDOW)
+    asked = [Passage(text[one.start : one.end], made, context(text[: one.start])) for one in spans]
+    found = {head.name: 0 for head in model.manifest.heads}
+    for answer in detector.detect(asked):
+        if isinstance(answer, Unknown):
+            raise UsageError(f"the model gave no answer: {answer.cause}")
+        for finding in answer:
+            found[finding.category] = max(found[finding.category], finding.score)
+    return found
+
+
+def _table(tallies: Mapping[tuple[str, str], _Tally], heads: list[str]) -> Iterator[str]:
+    """Label and group, all groups first; `any` is the highest score against any label."""
+    order = {name: at for at, name in enumerate([*heads, "any"])}
+    rows: list[tuple[str, ...]] = [("label", "group", "yes", "no", "recall", "false positives", "precision", "F1")]
+    for (label, group), tally in sorted(tallies.items(), key=lambda one: (order[one[0][0]], one[0][1])):
+        rows.append((label, group or "(all)", *tally.row(_YES)))
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(
+            cell.ljust(width) if at < 2 else cell.rjust(width) for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+
+
+# ---- bench -------------------------------------------------------------------------------------------------------------
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from moderation.detect.api import Passage
+
+    model = _model(args.name)
+    results = []
+    for size in _SIZES:
+        text = (_SENTENCE * (size // 12 + 1))[: size * 4]  # four characters a token, about
+        passage = Passage(text)
+        model.logits(passage)
+        took: list[float] = []
+        end = time.perf_counter() + args.seconds
+        while not took or time.perf_counter() < end:
+            begun = time.thread_time()
+            model.logits(passage)
+            took.append(time.thread_time() - begun)
+        took.sort()
+        middle, slow = took[len(took) // 2], took[len(took) * 95 // 100]
+        results.append({
+            "characters": len(text), "calls": len(took), "cpu_ms_p50": round(middle * 1e3, 3), "cpu_ms_p95": round(slow * 1e3, 3),
+            "texts_per_second": round(1 / middle, 1) if middle else None,
+        })  # fmt: skip
+    if args.json:
+        print(json.dumps({"name": model.manifest.name, "runtime": model.runtime, "pin": model.manifest.pin, "results": results}))
+        return 0
+    print(f"{model.manifest.name}, {model.runtime}, one thread")
+    for one in results:
+        told = f"{one['cpu_ms_p50']:8} ms of CPU (p95 {one['cpu_ms_p95']}), {one['texts_per_second']} texts/s"
+        print(f"{one['characters']:5} characters  {told}")
+    return 0
+
+
+_NAME = Argument(("name",), {"metavar": "NAME", "help": "a model that ships, or the folder of any"})
+_JSON = Argument(("--json",), {"action": "store_true", "help": "print JSON"})
+
+VERBS = (
+    Verb(("classifiers", "list"), "the models that ship, and which of them the shipped policy uses", (_JSON,), _list),
+    Verb(
+        ("classifiers", "show"), "what a model says of itself, its pin and its card; its files are checked", (_NAME, _JSON), _show
+    ),
+    Verb(
+        ("classifiers", "eval"),
+        "scores for your own labelled texts, and a table by label and group",
+        (
+            _NAME,
+            Argument(
+                ("--data",),
+                {
+                    "metavar": "FILE",
+                    "required": True,
+                    "help": (
+                        'JSON lines: {"text": …, "role": "prompt", "labels": {"injection": 1}, "group": …}. A label that is not '
+                        "given is not known. A broken line is told with its number, the rest goes on, and the exit code is 2"
+                    ),
+                },
+            ),
+            Argument(
+                ("--scores",),
+                {
+                    "metavar": "OUT",
+                    "required": True,
+                    "help": ('where the scores go: {"i": 0, "scores": {…}, "levels": {…}} a line, i from 0'),
+                },
+            ),
+        ),
+        _eval,
+    ),
+    Verb(
+        ("classifiers", "bench"),
+        "how long a text takes on this machine, in CPU time of one thread",
+        (
+            _NAME,
+            Argument(("--seconds",), {"type": float, "default": 3.0, "metavar": "S", "help": "for each length. Default: 3"}),
+            _JSON,
+        ),
+        _bench,
+    ),
+)
