@@ -13,7 +13,8 @@ from classifiers.train.metrics import Rate
 from classifiers.train.row import HEADS
 
 UNLISTED = {"manifest.yaml", "card.md"}
-WINDOWS = {"input": 400, "answer": 100, "tokens": 160}
+TOKENS = 160  # the most that a call takes, specials among them
+WINDOWS = {"input": 400, "answer": 100, "tokens": TOKENS}
 PREFIXES = {"prompt": "query: ", "response": "passage: ", "tool_result": "passage: "}
 
 Rates = Mapping[str, Mapping[str, Rate]]  # by level and language

@@ -14,16 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from classifiers.train import metrics
+from classifiers.train import score
 from classifiers.train.encoder import Encoder
 from classifiers.train.examples import read
-from classifiers.train.train import PREFIX, TOKENS, load
+from classifiers.train.manifest import PREFIXES, TOKENS
+from classifiers.train.train import load
 
 OPSET = 17
 
@@ -85,24 +85,6 @@ def quantised(source: Path, to: Path) -> None:
     quantize_dynamic(source, to, nodes_to_quantize=products, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8)
 
 
-def session(path: Path) -> onnxruntime.InferenceSession:
-    """One thread, as the runtime has it."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def logits_of(path: Path, ids: list[list[int]]) -> metrics.Floats:
-    """[texts, heads], one text a call."""
-    running = session(path)
-    made = []
-    for one in ids:
-        row = np.array([one], np.int64)
-        made.append(running.run(["logits"], {"input_ids": row, "attention_mask": np.ones_like(row)})[0][0])
-    return np.array(made, np.float64)
-
-
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m classifiers.train.quantise", description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -123,12 +105,12 @@ def main(argv: list[str] | None = None) -> int:
     tokenizer.enable_truncation(TOKENS)
     rows = read(given.corpus / "dev.jsonl")
     rows = rows[:: max(1, len(rows) // given.sample)][: given.sample]
-    ids = [tokenizer.encode(PREFIX[one.role] + one.text).ids for one in rows]
+    ids = [tokenizer.encode(PREFIXES[one.role] + one.text).ids for one in rows]
     with torch.inference_mode():
         exact = np.array(
             [model(torch.tensor([one]), torch.ones(1, len(one), dtype=torch.long))[0].numpy() for one in ids], np.float64
         )
-    near = logits_of(given.to / "model.onnx", ids)
+    near = score.encoder_logits(given.to / "model.onnx", ids)
     apart = np.abs(exact - near)
     alike = float(np.corrcoef(exact.ravel(), near.ravel())[0, 1])
     size = sum(path.stat().st_size for path in given.to.glob("*") if path.name in ("model.onnx", "tokenizer.json"))

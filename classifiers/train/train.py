@@ -25,10 +25,8 @@ from torch.nn import functional
 from classifiers.train import batches, metrics
 from classifiers.train.encoder import Encoder, Sizes
 from classifiers.train.examples import UNKNOWN, Example, Labels, labels_of, read
+from classifiers.train.manifest import PREFIXES, TOKENS
 from classifiers.train.row import HEADS
-
-PREFIX = {"prompt": "query: ", "response": "passage: ", "tool_result": "passage: "}
-TOKENS = 160
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def encoded(tokenizer: Tokenizer, examples: Sequence[Example]) -> Encoded:
     tokenizer.enable_truncation(TOKENS)
     ids: list[list[int]] = []
     for at in range(0, len(examples), 2000):
-        some = [PREFIX[one.role] + one.text for one in examples[at : at + 2000]]
+        some = [PREFIXES[one.role] + one.text for one in examples[at : at + 2000]]
         ids += [one.ids for one in tokenizer.encode_batch_fast(some)]
     classes = [f"{one.source} {one.lang} {'+'.join(head for head in HEADS if one.labels.get(head)) or '-'}" for one in examples]
     return Encoded(ids, labels_of(examples), classes)

@@ -109,7 +109,8 @@ def test_it_is_written_and_read_and_layers_above_are_left_out(tmp_path: Path) ->
 def test_the_shipped_form_gives_the_same_logits_and_fits_int8(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime is of the extra `train`")
     pytest.importorskip("onnx", reason="onnx is of the extra `train`")
-    from classifiers.train.quantise import export, quantised, session
+    from classifiers.train.quantise import export, quantised
+    from classifiers.train.score import session
 
     model, data = tiny(), sixteen()
     train(model, data, Plan(epochs=20, size=16, rate=2e-2, head_rate=2e-2, dropout=0.0, frozen=0), None, 1e9, False)
