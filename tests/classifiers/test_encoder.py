@@ -116,7 +116,7 @@ def test_the_shipped_form_gives_the_same_logits_and_fits_int8(tmp_path: Path) ->
     train(model, data, Plan(epochs=20, size=16, rate=2e-2, head_rate=2e-2, dropout=0.0, frozen=0), None, 1e9, False)
     exact = logits_of(model, data, False)
     model.eval()
-    export(model, tmp_path / "float.onnx")
+    export(model, data.ids, tmp_path / "float.onnx")
     quantised(tmp_path / "float.onnx", tmp_path / "model.onnx")
     for name, least in (("float.onnx", 0.9999), ("model.onnx", 0.98)):
         running = session(tmp_path / name)
