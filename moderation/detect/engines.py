@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from moderation.detect import judges
+from moderation.detect import brought, judges
 from moderation.detect.api import Detector
 from moderation.detect.models import Models
 from moderation.policy.model import DetectorSpec, EngineWords
@@ -23,6 +23,7 @@ def engines(models: Models) -> Mapping[str, Engine]:
     """By name, with the models that lie on this machine."""
     asked = {name: Engine(words, judges.judge) for name, words in judges.ENGINES.items()}
     run = {name: Engine(words, models.detector) for name, words in models.engines.items()}
+    run |= {name: Engine(words, brought.brought) for name, words in brought.ENGINES.items()}
     return {**asked, **run}
 
 

@@ -87,7 +87,8 @@ def _detector(
     on_failure = fields.word(said.get("on_failure"), "a word for on_failure", _FAILURES)
     on_unsupported = fields.word(said.get("on_unsupported"), "a word for on_unsupported", _FAILURES)
     spans = fields.yes(said.get("gives_spans"), "gives_spans")
-    if spans and kind in WITH_ENGINE:
+    can = kind not in WITH_ENGINE or (model is not None and model.spans)
+    if spans and not can and (model is not None or kind != "model"):
         fields.fault("QP011", said["gives_spans"].place, f"a detector of the kind {kind} tells no places; leave gives_spans out.")
     if kind in WITH_ENGINE:
         categories = categories_of(fields, vocabulary, engine, model, categories, told, what, node)
@@ -104,7 +105,7 @@ def _detector(
         fields.duration(said.get("timeout"), "timeout", MAX_TIMEOUT_MS) or defaults.timeout_ms,
         defaults.on_failure if on_failure is None else on_failure,
         defaults.on_unsupported if on_unsupported is None else on_unsupported,
-        spans is not False and kind not in WITH_ENGINE,
+        spans is not False and can,
         engine,
     )
     return spec, kind is not None

@@ -65,7 +65,7 @@ DETECTOR = {
     "timeout": "how long it may take",
     "on_failure": "assume_match | flag | ignore: what a failure means to rules",
     "on_unsupported": "assume_match | flag | ignore: what an unsupported language means to rules",
-    "gives_spans": "true: it says where in the text (always, but for the kinds model and http, which never do)",
+    "gives_spans": "true: it says where in the text (always, but for the kind http and most models, which never do)",
     "engine": "kind model: how it is run; kind http: how it is asked",
     "url": "kind http: where it is asked, https://host/v1",
     "model": "kind model: the name of a model that ships, or a folder; kind http: the model that the server knows by this name",
@@ -79,7 +79,7 @@ ENGINE = ("engine", "url", "model", "key_env", "labels", "options", "pin")
 DETECTOR_LATER = ("calibration", "headers", "batch")
 KINDS = ("patterns", "words", "secrets", "pii", "model", "http")
 KINDS_LATER = ()
-ENGINES_LATER = {"model": ("transformers", "qwen3guard"), "http": ()}
+ENGINES_LATER = {"model": ("qwen3guard",), "http": ()}
 """By kind: those that another version builds, or this one with an extra that is not there."""
 PIN = re.compile("sha256:[0-9a-f]{64}")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")

@@ -79,6 +79,8 @@ class Described:
     levels: Mapping[Level, int]
     most: int = 1_000_000
     """The highest score that it can give, in millionths."""
+    spans: bool = False
+    """It says where in the text."""
 
 
 @dataclass(frozen=True, slots=True)
