@@ -11,13 +11,16 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
+from moderation import normalise
 from moderation.detect.api import Passage
+from moderation.detect.decoding import LAYERS, STRETCHES
 from moderation.detect.guard.exchange import Engine, Question, Reply, Stamp
 from moderation.detect.guard.pace import Pace
 from moderation.detect.guard.pieces import pieces
+from moderation.detect.legible import may_know, spelt_out
 from moderation.errors import UpstreamError
 from moderation.verdict import Cause, Finding, Unknown
 
@@ -60,6 +63,7 @@ class Http:
         endpoint: str,
         categories: frozenset[str],
         labels: Mapping[str, str] | None = None,
+        languages: Sequence[str] | None = None,
         at_once: int = 16,
         pace: Pace | None = None,
         patience: float = 0.3,
@@ -69,8 +73,8 @@ class Http:
     ) -> None:
         """`endpoint` is the URL that `send` asks; `categories`: findings of any other are not for this policy.
 
-        `labels` says what a label counts as where that is not the engine's own; `patience`: seconds that a question may wait for
-        its place in the rate; `end` closes the connections.
+        `languages` are those that the judge knows, None for all; `labels` says what a label counts as where that is not the
+        engine's own; `patience`: seconds that a question may wait for its place in the rate; `end` closes the connections.
         """
         self.id, self.at_once = id, at_once
         self.why: str | None = None
@@ -78,20 +82,29 @@ class Http:
         self._categories, self._labels = categories, dict(labels or {})
         self._pace, self._patience = pace, patience
         self._clock, self._stamp = clock, stamp
-        told = (engine.version, endpoint, sorted(categories), sorted(self._labels.items()))
+        self._languages = None if languages is None else frozenset(tag.split("-")[0] for tag in languages)
+        known = None if self._languages is None else sorted(self._languages)
+        read = (normalise.VERSION, LAYERS, STRETCHES.version)
+        told = (engine.version, endpoint, sorted(categories), sorted(self._labels.items()), known, read)
         self.version = hashlib.sha256(repr(told).encode()).hexdigest()
 
     async def ask(self, passage: Passage) -> tuple[Finding, ...] | Unknown:
-        """The highest score of each category in any piece. A piece without an answer is a passage without one."""
+        """The highest score of each category in any piece of what it says, shows or hides.
+
+        A piece without an answer is a passage without one.
+        """
+        if self._languages is not None and not may_know(self._languages, passage.text):
+            return Unknown(self.id, Cause.UNSUPPORTED)
         found: dict[str, int] = {}
-        before = passage.before
-        for text in pieces(passage.text, self._engine.limit(passage.role)):
-            said = await self._one(Passage(text, passage.role, before))
-            if isinstance(said, Cause):
-                return Unknown(self.id, said)
-            for category, score in said:
-                found[category] = max(score, found.get(category, 0))
-            before = ""  # a later piece begins within the one before it
+        for one in spelt_out(passage):
+            before = one.before
+            for text in pieces(one.text, self._engine.limit(one.role)):
+                said = await self._one(Passage(text, one.role, before))
+                if isinstance(said, Cause):
+                    return Unknown(self.id, said)
+                for category, score in said:
+                    found[category] = max(score, found.get(category, 0))
+                before = ""  # a later piece begins within the one before it
         return tuple(Finding(self.id, category, None, category, score, None) for category, score in sorted(found.items()))
 
     async def _one(self, passage: Passage) -> list[tuple[str, int]] | Cause:

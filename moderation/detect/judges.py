@@ -80,6 +80,7 @@ def judge(spec: DetectorSpec, environ: Mapping[str, str]) -> Http:
         endpoint=said.url,
         categories=frozenset(spec.categories),
         labels=said.labels,
+        languages=spec.languages,
         at_once=at_once,
         pace=Pace(int(rate)) if rate is not None else None,
         patience=seconds,

@@ -154,3 +154,14 @@ def _words_of(languages: frozenset[str], text: str) -> str:
     han = _HAN.findall(text) if "zh" in languages else []
     parts = (words if len(words) >= _FEW_WORDS else []) + (han if sum(map(len, han)) >= _FEW_HAN else [])
     return " ".join(parts)
+
+
+def may_know(languages: frozenset[str], text: str) -> bool:
+    """Whether who knows these languages may know that of a text, as far as its script tells."""
+    return _knows(languages, language_of(text))
+
+
+def spelt_out(passage: Passage) -> tuple[Passage, ...]:
+    """For judges, who know look-alikes and accents themselves: a passage as it stands, then what is hidden or encoded in it."""
+    first, *more = _readings(passage)
+    return (passage, *(view.passage for view in more if view.passage.text not in (passage.text, first.passage.text)))

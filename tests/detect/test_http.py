@@ -328,6 +328,46 @@ def test_labels_count_as_the_policy_says(labels: Mapping[str, str], categories: 
     assert one(script, Passage("x"), labels=labels, categories=frozenset(categories)) == said, note
 
 
+def told(text: str, **more: Any) -> tuple[Answer, list[str]]:
+    """What a judge says that finds `武器` and `hurt`, and what it was asked about."""
+    asked: list[str] = []
+
+    def server(received: Received) -> Script:
+        asked.append(received.json["messages"][-1]["content"])
+        return json_script(verdict("Safety: Unsafe\nCategories: Violent") if "hurt" in asked[-1] else SAFE)
+
+    return one(server, Passage(text), **more), asked
+
+
+@pytest.mark.parametrize(
+    ("text", "asked", "note"),
+    [
+        ("Plain text, café, Привет, 你好。", 1, "ordinary letters are asked about as they stand, and once"),
+        ("Note: aSB3aWxsIGh1cnQgeW91IHRvbmlnaHQgYW5kIGhpbQ==", 2, "in base64"),
+        ("Hi." + "".join(chr(0xE0000 + ord(char)) for char in "I will hurt you"), 2, "in tags that show nothing"),
+    ],
+)
+def test_what_is_encoded_or_hidden_is_asked_about_too(text: str, asked: int, note: str) -> None:
+    answer, texts = told(text)
+    assert (len(texts), texts[0]) == (asked, text), note
+    assert answer == ((found("violence", HIGH),) if asked == 2 else ())
+
+
+@pytest.mark.parametrize(
+    ("text", "languages", "cause"),
+    [
+        ("你好，世界。", ["en"], Cause.UNSUPPORTED),
+        ("你好，世界。", ["zh-CN", "en"], None),
+        ("Hello.", ["zh"], Cause.UNSUPPORTED),
+        ("你好。", None, None),
+    ],
+)
+def test_a_language_that_it_does_not_know_is_unknown(text: str, languages: list[str] | None, cause: Cause | None) -> None:
+    answer, texts = told(text, languages=languages)
+    assert answer == (Unknown("judge", cause) if cause else ())
+    assert len(texts) == (not cause), "and it is not asked"
+
+
 def test_no_word_of_a_judge_gets_into_a_finding() -> None:
     result = {"flagged": True, "categories": {SECRET: True}, "category_scores": {SECRET: 0.9}}
     said = one(json_script({"results": [result]}), Passage("x"), lambda fake: OpenAiModeration())
