@@ -154,7 +154,7 @@ def main(argv: list[str] | None = None) -> int:
         help="train.jsonl shows inputs, dev.jsonl is compared (default: %(default)s)",
     )
     parser.add_argument("--layers", type=int, default=6, help="as in train (default: %(default)s)")
-    parser.add_argument("--sample", type=int, default=400, help="texts to compare (default: %(default)s)")
+    parser.add_argument("--sample", type=int, default=150, help="texts to compare (default: %(default)s)")
     given = parser.parse_args(argv)
     given.to.mkdir(parents=True, exist_ok=True)
     model = load(given.run, 0.0, given.layers).eval()

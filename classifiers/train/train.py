@@ -33,10 +33,10 @@ from classifiers.train.row import HEADS
 class Plan:
     """How a training goes. `power` and `most` as in batches.epoch and batches.positive_weights."""
 
-    epochs: int = 2
-    size: int = 80_000  # examples an epoch
+    epochs: int = 1
+    size: int = 64_000  # examples an epoch
     budget: int = 4096  # tokens a batch
-    rate: float = 2e-4
+    rate: float = 2.5e-4
     head_rate: float = 2e-3
     warmup: float = 0.06
     decay: float = 0.01

@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         "--corpus", type=Path, default=Path("build/corpus"), help="pieces of train.jsonl stay (default: %(default)s)"
     )
     parser.add_argument(
-        "--latin", type=int, default=24000, help="so many of the most frequent Latin pieces stay (default: %(default)s)"
+        "--latin", type=int, default=22000, help="so many of the most frequent Latin pieces stay (default: %(default)s)"
     )
     parser.add_argument("--to", type=Path, default=Path("build/trimmed"), help="folder for the result (default: %(default)s)")
     given = parser.parse_args(argv)
