@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from moderation.act import Change, Names, label
 from moderation.judge import Seen, by_window, effect
@@ -38,6 +38,8 @@ class Ruling:
     outcome: Outcome
     windows: tuple[Window, ...]
     found: tuple[Located, ...]
+    models: Mapping[str, str] = field(default_factory=dict)
+    """Versions of the models and judges that were asked, by detector."""
 
 
 @dataclass(frozen=True, slots=True)

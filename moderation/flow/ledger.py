@@ -5,7 +5,7 @@ Knows no HTTP. Commitments hide the text: their salt is thrown away, because thi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -102,13 +102,13 @@ class Entry:
         content: record.Content | None = None,
         edits: Sequence[Edit] = (),
         media: Sequence[Media] = (),
-        detectors: Sequence[DetectorStatus] = (),
+        models: Mapping[str, str] | None = None,
         micros: dict[str, int] | None = None,
     ) -> str:
         """Record one decision; raises RecordTooLarge where its signals do not fit, and then records nothing.
 
         `texts` are what was inspected, or `content` is what is told of them; `made` is what goes on of them, where that is not
-        the same.
+        the same. `models`: versions of those that were asked, by detector.
         """
         decided = Decision(self.request, self.decisions, phase, self.scope, self.policy, outcome, tuple(windows))
         salt = self.ledger.salt
@@ -125,7 +125,7 @@ class Entry:
                 chars=content.chars if content else 0,
                 out_commit=out.commit if out else None,
                 out_chars=out.chars if out else None,
-                detectors=detectors,
+                detectors=_statuses(models or {}, windows),
                 edits=edits,
                 media=media,
                 micros=micros,
@@ -178,3 +178,9 @@ class Entry:
         if self._pending:
             bodies, self._pending = self._pending, []
             await self.ledger.log.append_all(bodies, strict=self.strict)
+
+
+def _statuses(models: Mapping[str, str], windows: Sequence[Window]) -> tuple[DetectorStatus, ...]:
+    """Models by version, each with what came of it: `ok`, or a cause of its not answering about some window."""
+    lost = {unknown.detector: unknown.cause.value for window in windows for unknown in window.unknown} if models else {}
+    return tuple(DetectorStatus(name, version, lost.get(name, "ok"), 0) for name, version in models.items())

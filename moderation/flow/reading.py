@@ -250,7 +250,8 @@ async def _rule(
         await _across(active, conversation.segments, wanted, scope.tenant, frozenset(indexes), supplied, windows, found, flat)
     windows += [media_window(m) for m in pictures]
     flat += [-1] * len(pictures)
-    return Ruling(phase, decide_all(active.policy, phase, scope, windows), tuple(windows), tuple(found)), flat
+    outcome, models = decide_all(active.policy, phase, scope, windows), active.runner.versions(wanted)
+    return Ruling(phase, outcome, tuple(windows), tuple(found), models), flat
 
 
 async def _across(

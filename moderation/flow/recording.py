@@ -45,6 +45,7 @@ def _record(entry: Entry, verdict: Verdict, micros: dict[str, int]) -> None:
                 made=[verdict.text(index) for index in indexes] if changed else None,
                 edits=logged(verdict, ruling.phase),
                 media=verdict.conversation.media if ruling.phase in (Phase.INPUT, Phase.OUTPUT) else (),
+                models=ruling.models,
                 micros=micros,
             )
         except RecordTooLarge:

@@ -348,7 +348,8 @@ class Carrier:
         content = self._content.get(note.phase) if note.final else None
         told = content.content() if content else None
         try:
-            self.entry.decide(note.phase, note.outcome, note.windows, content=told, edits=edits)
+            models = self.active.runner.versions(self.active.wanted[note.phase])
+            self.entry.decide(note.phase, note.outcome, note.windows, content=told, edits=edits, models=models)
         except RecordTooLarge:
             lost = self._lost(note)
             self.entry.decide(lost.phase, lost.outcome, lost.windows, content=told, edits=edits)

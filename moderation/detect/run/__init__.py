@@ -109,6 +109,10 @@ class Runner:
         """Pieces of work that wait for a thread, and threads that hang."""
         return self._workers.waiting, self._workers.lost
 
+    def versions(self, detectors: frozenset[str]) -> Mapping[str, str]:
+        """The versions of the models and judges among some detectors: those that a policy's hash does not tell."""
+        return {name: self._of(name).version for name in sorted(detectors & self.windowed)}
+
     def behind(self, detector: str) -> int:
         """How far a local detector looks back."""
         return self._locals[detector].behind
@@ -200,9 +204,7 @@ class Runner:
         if not roles or self.windowed.isdisjoint(wanted):
             return await self._examine(texts, wanted, tenant, window, Role.PROMPT, before)
         groups = {role: [text for text, one in zip(texts, roles, strict=True) if one is role] for role in dict.fromkeys(roles)}
-        every = await asyncio.gather(
-            *[self._examine(some, wanted, tenant, window, role, before) for role, some in groups.items()]
-        )
+        every = await asyncio.gather(*[self._examine(one, wanted, tenant, window, role, before) for role, one in groups.items()])
         found = {
             (role, text): one
             for (role, some), examined in zip(groups.items(), every, strict=True)
