@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from importlib.metadata import requires
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from moderation.detect.classifier import names
 
 ROOT = Path(__file__).resolve().parents[1]
 INSTALL = (ROOT / "scripts" / "install").read_text("utf-8")
@@ -39,6 +42,14 @@ def test_every_package_is_pinned() -> None:
     assert {"aiohttp", "cryptography", "opentelemetry-sdk", "multidict"} <= every, "those of others, too"
     assert sorted(every - pins().keys()) == []
     assert all(re.fullmatch(r"[0-9][0-9a-z.+]*", version) for version in pins().values()), "one version each"
+
+
+def test_every_model_is_in_the_wheel() -> None:
+    """A folder with a manifest ships: `"classifiers/NAME" = "moderation/classifiers/NAME"` under force-include."""
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    assert {path: where for path, where in told.items() if path.startswith("classifiers")} == {
+        f"classifiers/{name}": f"moderation/classifiers/{name}" for name in names(ROOT / "classifiers")
+    }
 
 
 def test_every_way_to_install_keeps_to_the_pins() -> None:
