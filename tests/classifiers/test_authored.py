@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from classifiers.train.row import HEADS, Row
+from classifiers.train.row import HEADS, Role, Row, Split
 from classifiers.train.sources.authored import FOLDER, fill, load, rows
 from classifiers.train.sources.kinds import KINDS, refined
 
 FILES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
-PAIRS = [name for name in FILES if name.startswith("pairs")]
+PAIRS = [name for name in FILES if "pairs" in load(FOLDER / f"{name}.yaml")]
 HARMFUL = {kind for kind, labels in KINDS.items() if any(labels.values())}
 
 
@@ -53,7 +53,7 @@ def test_somebody_at_risk_is_never_illicit_and_a_harmful_sentence_is_short(name:
         if row.labels.get("self_harm"):
             assert row.labels["illicit"] == 0
         if any(row.labels.values()):
-            assert len(row.text) <= 200, "a harmful example is a sentence that asks"
+            assert len(row.text) <= 280, "a harmful example is a sentence that asks"
 
 
 def test_the_thin_heads_have_examples_in_both_languages() -> None:
@@ -104,3 +104,18 @@ def test_harmful_kinds_are_plain_requests_unless_they_say_so() -> None:
         "jailbreak",
         "jailbreak_crime",
     }
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_only_trains_adds_no_text_to_what_is_tested(name: str) -> None:
+    if load(FOLDER / f"{name}.yaml").get("split") == "train":
+        assert {row.pin for row in of(name)} == {Split.TRAIN}
+    else:
+        assert Split.TRAIN not in {row.pin for row in of(name)} or any(row.pin is not Split.TRAIN for row in of(name))
+
+
+def test_files_of_harmless_texts_hold_answers_too() -> None:
+    found = of("calm_en")
+    assert {row.role for row in found} == {Role.PROMPT, Role.RESPONSE}
+    assert all(set(row.labels.values()) == {0} for row in found)
+    assert len({row.group for row in found}) == len(found)

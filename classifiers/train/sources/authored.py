@@ -1,13 +1,15 @@
 """The rows that the project wrote itself: files in `authored/`, each with a header that says what it is for.
 
-Two forms of file: `grammars` (forms with slots, expanded by a stable hash; a form is one group) and `pairs` (the same
-words with ill and with harmless intent; a pair is one group).
+Three forms of file: `grammars` (forms with slots, expanded by a stable hash; a form is one group), `pairs` (the same
+words with ill and with harmless intent; a pair is one group) and `texts` (harmless ones by topic; a text is one group).
+A file with `split: train` only trains: what is tested stays what it was when such a file is added.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -91,13 +93,23 @@ def pair_rows(name: str, content: Mapping[str, Any]) -> Iterator[Row]:
                 yield Row(text, content["lang"], dict(KINDS["benign"]), name, group=group, slice=content["slice"])
 
 
+def text_rows(name: str, content: Mapping[str, Any]) -> Iterator[Row]:
+    """The rows of a file of harmless texts; those of a topic `answer_...` are an assistant's answers."""
+    for topic, texts in content["texts"].items():
+        role = Role.RESPONSE if topic.startswith("answer_") else Role.PROMPT
+        for number, text in enumerate(texts):
+            yield Row(text, content["lang"], dict(KINDS["benign"]), name, role, f"{name}:{topic}:{number}", content["slice"])
+
+
+_FORMS = {"grammars": grammar_rows, "pairs": pair_rows, "texts": text_rows}
+
+
 def rows(name: str, _data: Path) -> Iterator[Row]:
     """The rows of a file of `authored/`."""
     content = load(FOLDER / f"{name}.yaml")
-    if "grammars" in content:
-        yield from grammar_rows(name, content)
-    else:
-        yield from pair_rows(name, content)
+    form = next(form for form in _FORMS if form in content)
+    for row in _FORMS[form](name, content):
+        yield replace(row, pin=Split(content["split"])) if "split" in content else row
 
 
 def sources() -> Iterable[Source]:
