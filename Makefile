@@ -50,7 +50,7 @@ docs: $(STAMP)
 
 policy: $(STAMP)
 	@$(VENV)/bin/moderation policy check --strict policies/default.yaml
-	@$(VENV)/bin/moderation policy test policies/default.yaml
+	@$(VENV)/bin/moderation policy test --models policies/default.yaml
 
 mutants: $(STAMP)
 	@$(VENV)/bin/python scripts/mutants $(ARGS)

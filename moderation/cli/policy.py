@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from moderation.policy.cases import Result
     from moderation.policy.compile import Compiled
     from moderation.policy.faults import Fault
+    from moderation.policy.model import Rule, Test
 
 
 def _compiled(file: str | None) -> tuple[Compiled, Path]:
@@ -59,12 +60,20 @@ def _overdue(found: Compiled, path: Path) -> Iterator[Fault]:
 
 def _test(args: argparse.Namespace) -> int:
     from moderation.detect.build import build
-    from moderation.flow.trial import trial
+    from moderation.flow.trial import hanging, trial, without_models
+    from moderation.policy.detectors import WITH_ENGINE
 
     found, path = _compiled(args.file)
     policy = found.usable()
     wanted = args.only
-    results = trial(policy, build, lambda rule, test: wanted is None or _named(wanted, f"{rule.id}/{test.name}"))
+    hangs = hanging(policy, () if args.models else WITH_ENGINE)
+
+    def chosen(rule: Rule, test: Test) -> bool:
+        return wanted is None or _named(wanted, f"{rule.id}/{test.name}")
+
+    make = build if args.models else without_models
+    results = trial(policy, make, lambda rule, test: chosen(rule, test) and not hangs(rule, test))
+    left = sum(chosen(rule, test) and hangs(rule, test) for rule in policy.rules for test in rule.tests)
     failed = sum(not result.passed for result in results)
     if args.json:
         for result in results:
@@ -74,6 +83,8 @@ def _test(args: argparse.Namespace) -> int:
             for problem in result.problems:
                 print(f"{path}:{result.line}:{result.column} failed {result.rule}: {result.name}: {problem}")
         print(f"{_count(len(results), 'test')}, {_count(failed, 'failure')}")
+    if left:
+        print(f"{path}: left out: {_count(left, 'test')} with a text for a model or a judge; --models runs all", file=sys.stderr)
     if not results:
         print(f"{path}: no test was run", file=sys.stderr)
     return 1 if failed or not results else 0
@@ -114,6 +125,11 @@ VERBS = (
     Verb(("policy", "test"), "run the tests that stand in a policy; exit 1 where one fails, or where there is none", (
         _FILE,
         Argument(("--run",), {"dest": "only", "metavar": "PAT", "help": "tests whose RULE/NAME holds PAT (wildcards: *, ?)"}),
+        Argument(("--models",), {
+            "action": "store_true",
+            "help": "models and judges read the texts, too, and what a judge reads leaves this machine; without it both find "
+                    "nothing, and tests with a text for them are left out",
+        }),
         _JSON,
     ), _test),
     Verb(("policy", "schema"), "the JSON Schema of policy files, with the names of all patterns", (_JSON,), _schema),

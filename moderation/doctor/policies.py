@@ -12,10 +12,9 @@ from moderation.doctor.given import Given
 from moderation.errors import UsageError
 from moderation.flow.loading import compiled, default_policy
 from moderation.flow.trial import trial
+from moderation.policy.detectors import WITH_ENGINE
 from moderation.policy.faults import Grade
 from moderation.policy.model import Policy
-
-_MODELS = frozenset({"model", "http"})
 
 
 def look(given: Given) -> Iterator[Found]:
@@ -54,6 +53,6 @@ def _policy(name: str | None) -> Iterator[Found]:
 
 
 def _detectors(policy: Policy, files: int) -> Found:
-    models = sorted(one.id for one in policy.detectors.values() if one.kind in _MODELS)
+    models = sorted(one.id for one in policy.detectors.values() if one.kind in WITH_ENGINE)
     told = f"models: {', '.join(models)}" if models else "none of them is a model"
     return ok("detectors", f"{len(policy.detectors)} detectors, {files} file(s) of theirs read; {told}")

@@ -12,7 +12,7 @@ from importlib import resources
 from os.path import realpath
 from pathlib import Path
 
-from moderation.detect.api import Detector, Passage
+from moderation.detect.api import Detector
 from moderation.detect.build import build, inline, vocabulary
 from moderation.detect.models import stand_in
 from moderation.detect.run import Runner
@@ -23,16 +23,15 @@ from moderation.errors import UsageError
 from moderation.events import Say, Value
 from moderation.flow.policies import Loaded, PolicyRejected, Sources
 from moderation.flow.reading import Active
-from moderation.flow.trial import trial
+from moderation.flow.trial import Quiet, hanging, trial
 from moderation.heap import trim
 from moderation.metrics import Metrics
 from moderation.policy.archive import archive, from_archive
 from moderation.policy.compile import Compiled, compile_policy
-from moderation.policy.conditions import atoms
 from moderation.policy.faults import Fault, Faults, Grade, Place, shown
-from moderation.policy.model import Policy, Rule, Test
+from moderation.policy.model import Policy
 from moderation.text import Phase
-from moderation.verdict import Cause, Finding
+from moderation.verdict import Cause
 
 
 def silent(event: str, request_id: str | None = None, /, **fields: Value) -> None:
@@ -205,23 +204,6 @@ def _unbuilt(file: str, error: UsageError) -> Fault:
     return faults.sorted()[0]
 
 
-class _Quiet:
-    """Stands in for a judge over the network while tests run: whether a policy is taken must not hang on others."""
-
-    version = "quiet"
-    at_once = 1
-    why = None
-
-    def __init__(self, id: str) -> None:
-        self.id = id
-
-    async def ask(self, passage: Passage) -> tuple[Finding, ...]:
-        return ()
-
-    async def close(self) -> None:
-        pass
-
-
 def _stand_ins(file: Path, active: Active) -> Iterator[str]:
     """What the operator must know of models that are not the ones that were meant."""
     for name, told in active.instead.items():
@@ -231,17 +213,14 @@ def _stand_ins(file: Path, active: Active) -> Iterator[str]:
 def _failing(policy: Policy, detectors: Mapping[str, Detector], file: str) -> list[Fault]:
     """What the policy's own tests say against it. Without the texts: these lines go where anybody may read them.
 
-    Tests that would ask a judge over the network are left to `policy test`.
+    Tests that would ask a judge over the network are left to `policy test --models`: whether a policy is taken must not hang on
+    others.
     """
     faults = Faults(file)
-    remote = frozenset(name for name, spec in policy.detectors.items() if spec.kind == "http")
-    tried = {name: _Quiet(name) if name in remote else one for name, one in detectors.items()}
-    hangs = {rule.id for rule in policy.rules if any(remote & set(atom.able) for atom in atoms(rule.when))}
-
-    def here(rule: Rule, test: Test) -> bool:
-        return test.text is None or not hangs & {rule.id, *(test.expect.rules or ())}
-
-    for result in trial(policy, lambda _: tried, here):
+    remote = {name for name, spec in policy.detectors.items() if spec.kind == "http"}
+    tried = {name: Quiet(name) if name in remote else one for name, one in detectors.items()}
+    hangs = hanging(policy, ("http",))
+    for result in trial(policy, lambda _: tried, lambda rule, test: not hangs(rule, test)):
         for problem in result.problems:
             said = "text: not what was expected" if problem.startswith("text: ") else problem
             test = f"the test {shown(result.name)} of the rule {shown(result.rule)} fails"

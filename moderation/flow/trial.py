@@ -7,18 +7,22 @@ counted or kept. Blocks until all have run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from moderation.detect.api import Detector
+from moderation.detect.api import Detector, Passage
+from moderation.detect.build import build
+from moderation.detect.engines import ENGINES, Engine
 from moderation.detect.run import Runner
 from moderation.detect.run.cache import Cache
 from moderation.flow.reading import Active, read, scoped
 from moderation.flow.showing import merged
 from moderation.language import language_of
 from moderation.policy.cases import Examined, Result, bare_key, run, scope_of
-from moderation.policy.model import Policy, Rule, Test
+from moderation.policy.conditions import atoms
+from moderation.policy.model import DetectorSpec, Policy, Rule, Test
 from moderation.text import Channel, Conversation, Origin, Phase, Segment, Turn
+from moderation.verdict import Finding
 
 _TIMEOUT = 60.0
 """Seconds."""
@@ -43,6 +47,39 @@ def trial(
     # A thread of its own: the caller's may have an event loop, and one cannot run within another.
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(work).result()
+
+
+class Quiet:
+    """Stands in for a model or a judge that is not asked while tests run, and finds nothing."""
+
+    version = "quiet"
+    at_once = 1
+    why = None
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+
+    async def ask(self, passage: Passage) -> tuple[Finding, ...]:
+        return ()
+
+    async def close(self) -> None:
+        pass
+
+
+def hanging(policy: Policy, kinds: Collection[str]) -> Callable[[Rule, Test], bool]:
+    """Whether a test says nothing while detectors of these kinds are quiet: its rule, or one that it expects, asks one."""
+    named = {name for name, spec in policy.detectors.items() if spec.kind in kinds}
+    rules = {rule.id for rule in policy.rules if any(named & set(atom.able) for atom in atoms(rule.when))}
+    return lambda rule, test: test.text is not None and bool(rules & {rule.id, *(test.expect.rules or ())})
+
+
+def without_models(policy: Policy) -> Mapping[str, Detector]:
+    """The detectors of a policy, models and judges quiet: nothing is loaded, no key is read, and no text leaves the machine."""
+    return build(policy, engines={name: Engine(one.words, _quiet) for name, one in ENGINES.items()})
+
+
+def _quiet(spec: DetectorSpec, environ: Mapping[str, str]) -> Quiet:
+    return Quiet(spec.id)
 
 
 class _Bench:

@@ -128,6 +128,59 @@ def test_no_test_is_no_success(file: Path, capsys: pytest.CaptureFixture[str]) -
     assert main(["policy", "test", str(file)]) == 1
 
 
+MODEL = """format: 1
+policy: {id: p}
+detectors:
+  harm: {kind: model, engine: builtin, model: ngram}
+  cards: {kind: pii}
+rules:
+  - id: harm
+    phases: [input]
+    when: {detector: harm, category: violence, at_least: high}
+    then: block
+    tests:
+      - {name: given, phase: input, given: {harm: {violence: high}}, expect: {action: block}}
+      - {name: wrong, phase: input, text: "good morning to you all", expect: {action: block}}
+      - {name: calm, phase: input, text: "good morning to you all", expect: {action: allow}}
+  - id: cards
+    phases: [input]
+    when: {all: [{detector: cards}, {none: [{detector: harm, category: violence, at_least: high}]}]}
+    then: redact
+    mode: monitor
+    tests:
+      - {name: not asked, phase: input, text: "mail a@b.com", expect: {action: allow, would: redact}}
+  - id: flat
+    phases: [input]
+    when: {detector: cards}
+    then: flag
+    tests:
+      - {name: one, phase: input, text: "mail a@b.com", expect: {action: flag}}
+      - {name: another's, phase: input, text: "mail a@b.com", expect: {action: flag, would: redact, rules: [cards]}}
+      - {name: none, phase: input, text: "no mail", expect: {action: allow}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "ran", "code", "left", "note"),
+    [
+        ([], ["given", "one", "none"], 0, 4, "a text is left out that its rule, or the rule that it expects, gives to a model"),
+        (["--models"], ["given", "wrong", "calm", "not asked", "one", "another's", "none"], 1, 0, "the model reads them all"),
+        (["--run", "harm/wrong"], [], 1, 1, "nothing that ran is no success"),
+        (["--run", "flat/none"], ["none"], 0, 0, "only of those that were chosen is told that they were left out"),
+    ],
+)
+def test_texts_for_models_wait_until_models_are_asked(
+    more: list[str], ran: list[str], code: int, left: int, note: str, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(MODEL, encoding="utf-8")
+    assert main(["policy", "test", str(file), "--json", *more]) == code, note
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["name"] for line in out.splitlines()] == ran, note
+    told = f"{file}: left out: {left} test{'s' * (left != 1)} with a text for a model or a judge; --models runs all\n"
+    assert (told in err) is (left > 0), note
+    assert ("no test was run" in err) is (not ran), note
+
+
 def test_a_broken_policy_is_not_tested(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file.write_text(GOOD.replace("phases: [input, output]", "phases: [inptu]"), encoding="utf-8")
     assert main(["policy", "test", str(file)]) == 2
@@ -143,7 +196,7 @@ def test_the_schema_lists_all_patterns(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_the_policy_that_ships_has_no_fault_and_passes_its_tests(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["policy", "check", "--strict"]) == 0
-    assert main(["policy", "test"]) == 0
+    assert main(["policy", "test", "--models"]) == 0
     out = capsys.readouterr().out
     assert out.endswith(" tests, 0 failures\n")
     assert int(out.split()[-4]) > 60

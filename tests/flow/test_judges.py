@@ -249,18 +249,32 @@ def test_a_missing_key_on_reload_keeps_the_old_policy(tmp_path: Path) -> None:
     asyncio.run(asyncio.wait_for(go(), 30))
 
 
-def test_policy_test_asks_the_judge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_policy_test_asks_the_judge_when_it_is_told_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async def go() -> list[int]:
         async with FakeUpstream(judge) as guard:
             path = written(tmp_path, guard.base)
-            first = await asyncio.to_thread(main, ["policy", "test", str(path)])
+            first = await asyncio.to_thread(main, ["policy", "test", "--models", str(path)])
             path.write_text(path.read_text().replace("I will help you", "I will hurt you all"))
-            return [first, await asyncio.to_thread(main, ["policy", "test", str(path)]), len(guard.received)]
+            return [first, await asyncio.to_thread(main, ["policy", "test", "--models", str(path)]), len(guard.received)]
 
     passed, failed, asked = asyncio.run(asyncio.wait_for(go(), 30))
     assert (passed, failed) == (0, 1)
     assert asked >= 4
     assert "violence: none: " in capsys.readouterr().out
+
+
+def test_policy_test_leaves_a_judge_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither its key nor the network is needed, and that two tests did not run is told."""
+
+    async def go() -> tuple[int, int]:
+        async with FakeUpstream(judge) as guard:
+            path = written(tmp_path, guard.base, more="    key_env: NO_SUCH_KEY")
+            return await asyncio.to_thread(main, ["policy", "test", str(path)]), len(guard.received)
+
+    assert asyncio.run(asyncio.wait_for(go(), 30)) == (0, 0)
+    out, err = capsys.readouterr()
+    assert out == "2 tests, 0 failures\n"
+    assert "left out: 2 tests with a text for a model or a judge; --models runs all" in err
 
 
 def test_try_asks_the_judge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
