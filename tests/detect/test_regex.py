@@ -199,7 +199,41 @@ def test_a_class_means_the_same_in_any_company(text: str, kept: str, around: str
         assert joined.fullmatch(char)
 
 
+ALPHA = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+POINTS = [chr(code) for code in (*range(0x3400), *range(0xFE00, 0x10000), *range(0x1F600, 0x1F650))]
+"""Where a class could gain or lose a member by being read in another way: letters, signs, Han's own signs, wide forms, pictures."""
+CLASSES: list[tuple[str, str, str, str, str, bool]] = [
+    # expression, what stands before the class and after it in a match, members, note, whether the members are what is left out
+    ("[[:]\0c", "", "\ufffdc", "[:", "two signs, and not the beginning of a name", False),
+    ("[:]]", "", "]", ":", "a class of one sign, and a sign behind it", False),
+    ("x[:alpha:]", "x", "", ":alph", "a name without a bracket around it is its letters", False),
+    ("y[[:alpha:]:]", "y", "", ALPHA + ":", "a name, and the sign that ends it", False),
+    ("z[^[:]", "z", "", "[:", "all but two signs", True),
+    ("w[]-]", "w", "", "]-", "a bracket that comes first, and a sign that makes no range", False),
+    ("v[!-/]", "v", "", "!\"#$%&'()*+,-./", "a range of signs", False),
+    ("u[^[:^alpha:]]", "u", "", ALPHA, "all but what is no letter", False),
+    ("t[ａ-ｃ[:]", "t", "", "ａｂｃabc[:", "what is normalised matches in both forms", False),
+]
+
+
+def _means(case: tuple[str, str, str, str, str, bool], word: str) -> bool:
+    _, before, after, members, _, left_out = case
+    inner = word[len(before) : len(word) - len(after)]
+    return word == before + inner + after and len(inner) == 1 and (inner in members) is not left_out
+
+
+@pytest.mark.parametrize("case", CLASSES, ids=[case[4] for case in CLASSES])
+def test_a_class_matches_its_members_and_nothing_else(case: tuple[str, str, str, str, str, bool]) -> None:
+    text, before, after, *_ = case
+    alone = re2.compile(source(parse(text)))
+    odd = [point for point in POINTS if (alone.fullmatch(before + point + after) is None) is _means(case, before + point + after)]
+    assert odd == []
+
+
 def test_a_policy_of_classes_becomes_one_expression() -> None:
-    """Found by the fuzzer: each is taken, so their union must be."""
-    parts = [source(parse(text)) for text in ("[[:]\0c", "[:]]", "x[:alpha:]")]
-    re2.compile("|".join(f"(?:{part})" for part in parts))
+    """Found by the fuzzer: each is taken, so their union must be, and must match what any of them matches."""
+    joined = re2.compile("|".join(f"(?:{source(parse(text))})" for text, *_ in CLASSES))
+    for _, before, after, *_ in CLASSES:
+        words = [before + point + after for point in POINTS]
+        odd = [word for word in words if (joined.fullmatch(word) is None) is any(_means(case, word) for case in CLASSES)]
+        assert odd == []
