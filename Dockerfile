@@ -8,6 +8,8 @@ FROM python:${PYTHON_VERSION}-slim AS build
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY scripts/install scripts/install
+COPY classifiers/ngram classifiers/ngram
+COPY classifiers/small classifiers/small
 COPY policies policies
 COPY moderation moderation
 # The virtual environment is made where it will lie; bytecode is compiled here because the running root is read-only.

@@ -7,10 +7,12 @@ import tomllib
 from importlib.metadata import requires
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from moderation.detect.classifier import names
+from moderation.detect.classifier.manifest import MANIFEST, read_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 INSTALL = (ROOT / "scripts" / "install").read_text("utf-8")
@@ -50,6 +52,29 @@ def test_every_model_is_in_the_wheel() -> None:
     assert {path: where for path, where in told.items() if path.startswith("classifiers")} == {
         f"classifiers/{name}": f"moderation/classifiers/{name}" for name in names(ROOT / "classifiers")
     }
+
+
+def test_the_wheel_holds_what_ships() -> None:
+    """All of the package and of the policies, of each model what its manifest lists, and nothing that lies about."""
+    wheel = pytest.importorskip("hatchling.builders.wheel", reason="`make install` brings hatchling").WheelBuilder(str(ROOT))
+    held = {Path(file.distribution_path) for file in wheel.recurse_included_files()}
+    house = {path.relative_to(ROOT) for path in (ROOT / "moderation").rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    policies = {"moderation" / path.relative_to(ROOT) for path in (ROOT / "policies").rglob("*") if path.is_file()}
+    models = {
+        Path("moderation", "classifiers", name, file)
+        for name in names(ROOT / "classifiers")
+        for file in (MANIFEST, "card.md", *read_manifest(ROOT / "classifiers" / name).files)
+    }
+    assert {Path("moderation/py.typed"), Path("moderation/pages/index.html")} <= house
+    assert sorted(held) == sorted(house | policies | models)
+
+
+def test_the_container_is_built_from_all_that_the_wheel_takes() -> None:
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]["wheel"]
+    ignore = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    for path in (*told["packages"], *told["force-include"]):
+        assert f"\nCOPY {path} {path}\n" in DOCKERFILE, path
+        assert f"!{path}" in ignore, path
 
 
 def test_every_way_to_install_keeps_to_the_pins() -> None:
