@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from moderation.detect.run.examined import Examined, gathered
 from moderation.detect.run.guard import PIECE, Answer, by_pieces, detected, is_loud, quiet, scan, scan_once, whole
 from moderation.detect.run.questions import TIMEOUT, Questions
 from moderation.detect.run.trials import Trials, cause_of
+from moderation.detect.run.versions import Versions
 from moderation.detect.run.workers import Beat, Hung, Overloaded, Workers
 from moderation.normalise import Normalised, readings
 from moderation.sentence import CONTEXT, context, windows
@@ -99,7 +99,7 @@ class Runner:
         self._questions = Questions(judges, self._timeouts, self._categories)
         self._trials = Trials(detectors, self._ask, tell, breaker)
         self._prefilters: dict[tuple[str, ...], Prefilter] = {}
-        self._versions: dict[tuple[frozenset[str], int, Role], str] = {}
+        self._versions = Versions(detectors, self._categories)
 
     def has(self, detector: str) -> bool:
         return detector in self._locals or detector in self.windowed
@@ -216,7 +216,7 @@ class Runner:
         self, texts: Sequence[str], wanted: frozenset[str], tenant: str, window: int, role: Role, before: str
     ) -> tuple[Examined, ...]:
         """The same, of texts of one role."""
-        version = self._versions.get((wanted, window, role)) or self._version(wanted, window, role)
+        version = self._versions.all(wanted, window, role)
         examined: dict[str, Examined] = {}
         missing: dict[str, bytes] = {}
         for number, text in enumerate(dict.fromkeys(texts), 1):
@@ -241,12 +241,6 @@ class Runner:
                 if not any(one.unknown):
                     self._cache.put(missing[text], version, one, one.weight)
         return tuple([examined[text] for text in texts])
-
-    def _version(self, wanted: frozenset[str], window: int, role: Role) -> str:
-        """What a judgement by all of them depends on, but for the text."""
-        versions = [(name, self._of(name).version if self.has(name) else "") for name in sorted(wanted)]
-        found = self._versions[(wanted, window, role)] = hashlib.sha256(repr((window, role.value, versions)).encode()).hexdigest()
-        return found
 
     def _of(self, name: str) -> Local | Windowed | Remote:
         judges: Mapping[str, Local | Windowed | Remote] = self._questions.judges
@@ -294,12 +288,12 @@ class Runner:
         return answers
 
     async def _elsewhere(self, name: str, ready: Mapping[str, _Text]) -> dict[str, tuple[Answer, ...]]:
-        if (local := self._locals.get(name)) is not None:
-            version = local.version
+        if name in self._locals:
+            version = self._versions.one(name)
             pieces: dict[str, tuple[bytes, ...]] = {text: (one.fingerprint,) for text, one in ready.items()}
             jobs: dict[bytes, _Job] = {one.fingerprint: one.views for one in ready.values()}
         elif name in self.windowed:
-            version = f"{self._of(name).version} {next(iter(ready.values())).role}"  # they are of one role
+            version = self._versions.one(name, next(iter(ready.values())).role)  # they are of one role
             pieces, jobs = self._pieces(ready)
         else:
             self._unknown(name, Cause.UNAVAILABLE, 0.0)

@@ -62,6 +62,24 @@ class Model:
         return self.answer(texts)  # type: ignore[return-value]
 
 
+class Judge:
+    """A judge over the network that says one thing."""
+
+    version = "1"
+    at_once = 1
+    why = None
+
+    def __init__(self, name: str, says: tuple[Finding, ...]) -> None:
+        self.id = name
+        self.says = says
+
+    async def ask(self, passage: Passage) -> tuple[Finding, ...]:
+        return self.says
+
+    async def close(self) -> None:
+        pass
+
+
 def found(detector: str, start: int, end: int | None = None, score: int = 1_000_000) -> Finding:
     return Finding(detector, "c", None, "x", score, Span(start, start + 1 if end is None else end))
 
@@ -137,7 +155,9 @@ BROKEN = [
 
 @pytest.mark.parametrize(("act", "cause", "note"), BROKEN, ids=[note for _, _, note in BROKEN])
 @pytest.mark.parametrize("inline", [True, False])
-def test_a_broken_detector_is_unknown_everywhere(act: Callable[[str, int, bool], object], cause: Cause, note: str, inline: bool) -> None:
+def test_a_broken_detector_is_unknown_everywhere(
+    act: Callable[[str, int, bool], object], cause: Cause, note: str, inline: bool
+) -> None:
     fake, well = Fake(act), Fake(name="well")
     (one,) = examine({"fake": fake, "well": well}, ["abc X. def. " * 4], inline=inline)
     assert one.unknown == ((Unknown("fake", cause),),) * len(one.windows)
@@ -299,6 +319,32 @@ def test_kept_by_tenant_version_and_text_and_never_where_unknown() -> None:
     for _ in range(2):
         assert run(failing, "other").unknown[0]
     assert len(failing.seen) == 2
+
+
+@pytest.mark.parametrize("inline", [True, False])
+@pytest.mark.parametrize("kind", ["local", "window", "judge"])
+def test_what_is_kept_answers_for_one_detector_and_its_categories_alone(kind: str, inline: bool) -> None:
+    """Of one version: a second detector of a model, a detector with another id, findings that count as something else."""
+    cache = Cache(1_000_000)
+
+    def read(name: str, category: str, text: str) -> list[tuple[str, str]]:
+        told = (Finding(name, category, None, "x", 1, Span(0, 1)),)
+        model = Model(lambda texts: [told for _ in texts])
+        model.id = name
+        detectors: dict[str, Detector] = {
+            "local": {name: Fake(lambda text, start, final: Scan(told, len(text)), name)},
+            "window": {name: model},
+            "judge": {name: Judge(name, told)},
+        }[kind]  # type: ignore[assignment]
+        runner = Runner(
+            detectors, {}, cache=cache, categories={name: frozenset((category,))}, inline=frozenset((name,) if inline else ())
+        )
+        (one,) = asyncio.run(runner.examine([text], frozenset((name,)), "t", 20))
+        runner.close()
+        return [(finding.detector, finding.category) for some in one.findings for finding in some]
+
+    for name, category in (("a", "c"), ("b", "c"), ("a", "d"), ("a", "c")):
+        assert read(name, category, "One text.") == [(name, category)]
 
 
 def test_same_with_the_real_thing_whatever_way_it_runs() -> None:
