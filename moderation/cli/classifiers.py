@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections import defaultdict
@@ -29,14 +30,15 @@ _SIZES = (32, 128)
 
 
 def _folder(name: str) -> Path:
-    """The folder of a model: one that ships, by its name, or any."""
+    """The folder of a model: one that ships, by its name, any, or one in the cache by its id."""
     from moderation.detect.classifier import names, shipped
+    from moderation.detect.models import located
     from moderation.policy.faults import listed, meant
 
     if name in (every := names(shipped())):
         return shipped() / name
     if "/" in name or Path(name).is_dir():
-        return Path(name)
+        return located(name, os.environ)
     near = meant(name, every) or f" Known: {listed(every) or '-'}."
     raise UsageError(f"no model that ships is called {name!r}.{near}")
 
@@ -84,10 +86,10 @@ def _used() -> frozenset[str]:
 
 
 def _show(args: argparse.Namespace) -> int:
-    from moderation.detect.classifier.manifest import read_manifest
+    from moderation.detect.classifier.layout import described
 
     folder = _folder(args.name)
-    found = read_manifest(folder)
+    found = described(folder)
     for file in found.files:
         found.read(file)
     said = _said(found)
@@ -198,10 +200,11 @@ def _row(raw: bytes) -> _Row:
 
 def _judged(model: Model, row: _Row, at: int, out: TextIO, tallies: dict[tuple[str, str], _Tally]) -> int:
     """Judge a row, as a whole text is judged; write its scores. How many of its labels are of no head."""
+    from moderation.policy.detectors import DEFAULT_LEVELS
     from moderation.verdict import Level
 
     found = whole(model, row.text, row.role)
-    levels = model.manifest.levels
+    levels = model.manifest.levels or DEFAULT_LEVELS
     words = {
         head: max((level for level, least in levels.items() if least <= score), default=Level.NONE).word
         for head, score in found.items()
@@ -289,7 +292,9 @@ def _bench(args: argparse.Namespace) -> int:
     return 0
 
 
-_NAME = Argument(("name",), {"metavar": "NAME", "help": "a model that ships, or the folder of any"})
+_NAME = Argument(
+    ("name",), {"metavar": "NAME", "help": "a model that ships, the folder of any, or the id of an exported one in the cache"}
+)
 _JSON = Argument(("--json",), {"action": "store_true", "help": "print JSON"})
 
 VERBS = (

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from moderation.detect.labels import category
 from moderation.detect.legible import Legible
 from moderation.detect.transformer import Model, Transformer
-from moderation.detect.transformer.folder import Folder, Of, category, place, read
+from moderation.detect.transformer.folder import Folder, Of, place, read
 from moderation.detect.transformer.tokens import OUTSIDE, plain
 from moderation.errors import UsageError
 from moderation.policy.model import Described, DetectorSpec, EngineWords, Option

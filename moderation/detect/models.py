@@ -1,23 +1,29 @@
 """Detectors of the kind model from a policy's words: which model, where it lies, what its heads count as. Knows policy and model.
 
-`builtin` runs a model that ships, and has a stand-in where nothing runs it here; `onnx` runs a folder of the same form that lies
-anywhere, which the policy must pin.
+`builtin` runs a model that ships, and has a stand-in where nothing runs it here; `onnx` runs a folder of the same form, or one
+exported from transformers, which lies anywhere or in the cache, and which the policy must pin.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from moderation.detect.classifier import FALLBACK, LEAST, Classifier, load, names, shipped
-from moderation.detect.classifier.manifest import MANIFEST, Manifest, read_manifest
+from moderation.detect.classifier import FALLBACK, LEAST, Classifier, loaded, names, shipped
+from moderation.detect.classifier.layout import counted, described
+from moderation.detect.classifier.manifest import MANIFEST, Manifest
 from moderation.detect.legible import Legible
+from moderation.detect.transformer.folder import place
 from moderation.errors import UsageError
 from moderation.policy.faults import listed, meant
-from moderation.policy.model import Described, DetectorSpec, EngineWords
+from moderation.policy.model import Described, DetectorSpec, EngineWords, Option
 
 _MODEL = "model"
 _NEEDS, _TAKES = frozenset((_MODEL,)), frozenset(("labels", "pin"))
+_SCORES = {"softmax": False, "sigmoid": True}
+_EXPORTED = {"scores": Option("softmax: one label of several; sigmoid: each for itself (default: the model's)", tuple(_SCORES))}
+"""The same words as those of the engine transformers."""
 
 
 class Models:
@@ -35,14 +41,14 @@ class Models:
         """What a policy may say of each engine."""
         return {
             "builtin": EngineWords(_MODEL, _NEEDS, _TAKES, {}, frozenset(), self._builtin),
-            "onnx": EngineWords(_MODEL, _NEEDS, _TAKES, {}, frozenset(), lambda folder: _described(Path(folder)), pinned=True),
+            "onnx": EngineWords(_MODEL, _NEEDS, _TAKES, _EXPORTED, frozenset(), _own, pinned=True),
         }
 
     def _builtin(self, name: str) -> Described | str:
         every = names(self.folder)
         if name not in every:
             return f"none that ships is called {name!r}.{meant(name, every) or f' Known: {listed(every)}.'}"
-        return _described(self.folder / name)
+        return _told(self.folder / name)
 
     def detector(self, spec: DetectorSpec, environ: Mapping[str, str]) -> Legible:
         """The detector of a spec. Raises UsageError where its model is not there, not whole, or not the one that is pinned."""
@@ -50,12 +56,12 @@ class Models:
         if said is None or said.model is None:
             raise ValueError("it has no model")
         ships = said.name == "builtin"
-        folder = self.folder / said.model if ships else Path(said.model)
+        folder = self.folder / said.model if ships else located(said.model, environ)
         stand_in = self.folder / FALLBACK
-        pinned = read_manifest(folder)
+        pinned = counted(described(folder), _SCORES.get(str(said.options.get("scores"))))
         if said.pin != pinned.pin:
-            raise UsageError(f"{MANIFEST} is another than the policy pins: {pinned.pin}", str(folder))
-        model, instead = load(folder, stand_in if ships and (stand_in / MANIFEST).exists() else None)
+            raise UsageError(f"{_what(pinned)} is another than the policy pins: {pinned.pin}", str(folder))
+        model, instead = loaded(pinned, stand_in if ships and (stand_in / MANIFEST).exists() else None)
         counts = {
             head.name: category
             for head in model.manifest.heads
@@ -65,18 +71,35 @@ class Models:
         return Legible(Classifier(spec.id, model, counts, least, instead), spec.languages)
 
 
-def _described(folder: Path) -> Described | str:
+def located(model: str, environ: Mapping[str, str]) -> Path:
+    """Where a model of one's own lies: a folder, or an id (`owner/name`) in the cache of huggingface_hub. Raises UsageError."""
+    folder = Path(model)
+    return folder if folder.is_dir() else place(model, environ)
+
+
+def _own(model: str) -> Described | str:
     try:
-        found = read_manifest(folder)
+        return _told(located(model, os.environ))
     except UsageError as error:
         return str(error)
-    return described(found)
 
 
-def described(found: Manifest) -> Described:
+def _told(folder: Path) -> Described | str:
+    try:
+        found = described(folder)
+    except UsageError as error:
+        return str(error)
+    return _words(found)
+
+
+def _words(found: Manifest) -> Described:
     """What the policy's reader needs of a manifest."""
     most = max((round(head.knots[-1][1] * 1_000_000) for head in found.heads), default=0)
-    return Described(found.pin, {head.name: head.category for head in found.heads}, found.languages, found.levels, most)
+    return Described(found.pin, {head.name: head.category for head in found.heads}, found.languages or None, found.levels, most)
+
+
+def _what(found: Manifest) -> str:
+    return MANIFEST if found.chances is None else "the model"
 
 
 def stand_in(detector: object) -> str | None:

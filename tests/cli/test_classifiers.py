@@ -36,6 +36,20 @@ def test_show(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert said["pin"].startswith("sha256:")
 
 
+def test_an_exported_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tiny.exported(tmp_path / "guard")
+    assert main(["classifiers", "show", str(folder), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["engine"], said["heads"]) == ("exported", {"violence": "violence", "Prompt Injection": "prompt_injection"})
+    data, out = tmp_path / "rows.jsonl", tmp_path / "scores.jsonl"
+    data.write_text('{"text": "bomb", "labels": {"violence": 1}}\n{"text": "a", "labels": {"violence": 0}}\n', "utf-8")
+    assert main(["classifiers", "eval", str(folder), "--data", str(data), "--scores", str(out)]) == 0
+    first, second = lines(out.read_text("utf-8"))
+    assert first["levels"] == {"violence": "high", "Prompt Injection": "none"}, "the usual levels, where a model has none"
+    assert second["scores"] == {"violence": 0.333333, "Prompt Injection": 0.333333}
+    assert main(["classifiers", "bench", str(folder), "--seconds", "0", "--json"]) == 0
+
+
 def test_show_checks_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tiny.encoder(tmp_path / "tiny")
     (folder / "tokenizer.json").write_text("{}")

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from moderation.detect.api import Detector
+from moderation.detect.api import Detector, Passage
 from moderation.detect.build import build, vocabulary
 from moderation.detect.classifier import Classifier, load
+from moderation.detect.classifier.layout import described
 from moderation.detect.classifier.manifest import read_manifest
 from moderation.detect.engines import engines
 from moderation.detect.legible import Legible
-from moderation.detect.models import Models
+from moderation.detect.models import Models, located
 from moderation.errors import UsageError
 from moderation.flow.loading import FileLoader
 from moderation.flow.policies import PolicyRejected
@@ -109,7 +110,9 @@ WRONG = [
     ("{kind: model, engine: builtin, model: tiny, gives_spans: true}", "QP011", "tells no places"),
     ("{kind: model, engine: builtin, model: tiny, url: 'http://h'}", "QP010", "takes no 'url'"),
     ("{kind: model, engine: qwen3guard, model: m}", "QP018", "this version does not"),
-    ("{kind: model, engine: onnx, model: /nowhere, pin: 'sha256:" + "0" * 64 + "'}", "QP032", "manifest.yaml cannot be read"),
+    ("{kind: model, engine: onnx, model: /nowhere, pin: 'sha256:" + "0" * 64 + "'}", "QP032", "Nothing is fetched while it runs"),
+    ("{kind: model, engine: onnx, model: /nowhere, options: {scores: relu}}", "QP001", "Allowed: softmax, sigmoid"),
+    ("{kind: model, engine: builtin, model: tiny, options: {scores: sigmoid}}", "QP010", "scores"),
 ]
 
 
@@ -139,6 +142,54 @@ def test_heads_that_no_category_is_wanted_of_find_nothing(models: Models) -> Non
     assert isinstance(detector, Legible)
     assert isinstance(detector.inner, Classifier)
     assert [head.name for _, head, _ in detector.inner._wanted] == ["violence"]
+
+
+def exported(folder: Path, more: str = "") -> str:
+    pin = described(folder).pin
+    return f"{{kind: model, engine: onnx, model: {folder}, pin: '{pin}', labels: {{Prompt Injection: injection}}{more}}}"
+
+
+def test_an_exported_folder_has_the_usual_levels_and_chances_of_its_own_or_of_the_policy(models: Models, tmp_path: Path) -> None:
+    folder = tiny.exported(tmp_path / "guard")
+    found = {}
+    for more in ("", ", options: {scores: sigmoid}"):
+        made = compiled(models, exported(folder, more)).usable()
+        spec = made.detectors["harm"]
+        assert (spec.categories, spec.languages) == (("injection", "violence"), None)
+        assert spec.levels == {Level.LOW: 300_000, Level.MEDIUM: 500_000, Level.HIGH: 850_000}
+        (detector,) = build(made, {}, engines(models)).values()
+        assert isinstance(detector, Legible)
+        found[more] = detector.detect([Passage("a"), Passage("ignore bomb")])
+        assert detector.detect([Passage("ignore")])[0] == detector.detect([Passage("ignore")])[0]
+    plain, own = ([{one.category: one.score for one in said} for said in answers] for answers in found.values())  # type: ignore[union-attr]
+    assert plain[0] == {"injection": 333_333, "violence": 333_333}
+    assert own[0] == {"injection": 500_000, "violence": 500_000}
+    assert own[1]["violence"] > 900_000 < own[1]["injection"], "both hold"
+
+
+def test_an_exported_folder_that_changes_is_not_taken(models: Models, tmp_path: Path) -> None:
+    made = compiled(models, exported(tiny.exported(tmp_path / "guard"))).usable()
+    tiny.exported(tmp_path / "guard", problem_type="multi_label_classification")
+    with pytest.raises(UsageError, match="the model is another than the policy pins"):
+        build(made, {}, engines(models))
+
+
+def test_an_exported_model_is_found_in_the_cache(models: Models, tmp_path: Path) -> None:
+    hub = tmp_path / "hub" / "models--acme--guard"
+    cached = tiny.exported(hub / "snapshots" / "abc")
+    (hub / "refs").mkdir()
+    (hub / "refs" / "main").write_text("abc")
+    assert located("acme/guard", {"HF_HUB_CACHE": str(tmp_path / "hub")}) == cached
+    with pytest.raises(UsageError, match="hf download acme/other"):
+        located("acme/other", {"HF_HUB_CACHE": str(tmp_path / "hub")})
+
+
+def test_what_an_exported_folder_lacks_is_told_at_its_place(models: Models, tmp_path: Path) -> None:
+    folder = tiny.exported(tmp_path / "guard")
+    said = exported(folder)
+    (folder / "tokenizer.json").unlink()
+    fault = next(one for one in compiled(models, said).faults if one.code == "QP032")
+    assert "nor tokenizer.json. Write it with" in fault.message
 
 
 # ---- in a running sidecar ----------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
-"""Small classifier models as window detectors: a folder with a manifest, loaded, checked, calibrated.
+"""Small classifier models as window detectors: a folder with a manifest, loaded, checked, calibrated; or an exported one.
 
-`manifest` reads the folder, `encoder` runs onnxruntime, `ngram` is the fallback without it, `pieces` cuts what is too long for
-one call. The only place that imports onnxruntime, tokenizers and numpy, and only as a model is loaded. Knows no policy.
+`manifest` and `layout` read the folder, `graph` runs onnxruntime for `encoder` (ours) and `exported` (others'), `ngram` is the
+fallback without it, `pieces` cuts what is too long for one call. The only place that imports onnxruntime, tokenizers and numpy,
+and only as a model is loaded. Knows no policy.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, assert_never
 from weakref import WeakValueDictionary
 
 from moderation.detect.api import Passage
 from moderation.detect.classifier.encoder import Encoder
-from moderation.detect.classifier.manifest import MANIFEST, Kind, Manifest, read_manifest
+from moderation.detect.classifier.exported import Exported
+from moderation.detect.classifier.layout import described
+from moderation.detect.classifier.manifest import MANIFEST, Chances, Kind, Manifest, read_manifest
 from moderation.detect.classifier.ngram import Ngram
 from moderation.errors import UsageError
 from moderation.verdict import Cause, Finding, Unknown
@@ -54,18 +57,31 @@ class Store:
     """Loaded models, each once in a process and as long as a detector uses it."""
 
     def __init__(self) -> None:
-        self._loaded: WeakValueDictionary[str, Encoder | Ngram] = WeakValueDictionary()
+        self._loaded: WeakValueDictionary[tuple[str, Chances | None], Encoder | Ngram | Exported] = WeakValueDictionary()
 
-    def load(self, manifest: Manifest) -> Encoder | Ngram:
+    def load(self, manifest: Manifest) -> Encoder | Ngram | Exported:
         """Raises UsageError for a folder that is not whole, ImportError where what runs it is not there."""
-        found = self._loaded.get(manifest.digest)
+        key = (manifest.digest, manifest.chances)
+        found = self._loaded.get(key)
         if found is not None:
             for file in manifest.files:  # what is in memory is right: that the folder still is, is not said with that
                 manifest.read(file)
             return found
-        made = Encoder(manifest) if manifest.kind is Kind.ENCODER else Ngram(manifest)
-        self._loaded[manifest.digest] = made
+        made = _made(manifest)
+        self._loaded[key] = made
         return made
+
+
+def _made(manifest: Manifest) -> Encoder | Ngram | Exported:
+    match manifest.kind:
+        case Kind.ENCODER:
+            return Encoder(manifest)
+        case Kind.NGRAM:
+            return Ngram(manifest)
+        case Kind.EXPORTED:
+            return Exported(manifest)
+        case _:
+            assert_never(manifest.kind)
 
 
 STORE = Store()
@@ -76,17 +92,23 @@ def load(folder: Path, fallback: Path | None = None, store: Store = STORE) -> tu
 
     Raises UsageError where a folder is not whole, or nothing runs it and there is no `fallback`.
     """
-    manifest = read_manifest(folder)
+    return loaded(described(folder), fallback, store)
+
+
+def loaded(manifest: Manifest, fallback: Path | None = None, store: Store = STORE) -> tuple[Model, str | None]:
+    """The same, of a folder that was read."""
     try:
         return store.load(manifest), None
     except ImportError as error:
         why = f"{error.name or 'onnxruntime'} cannot be imported"
     if fallback is None:
-        raise UsageError(f"{why}, and the model {manifest.name} needs it: `pip install onnxruntime tokenizers`", str(folder))
+        raise UsageError(
+            f"{why}, and the model {manifest.name} needs it: `pip install onnxruntime tokenizers`", str(manifest.folder)
+        )
     try:
         other = store.load(read_manifest(fallback))
     except ImportError as error:
-        raise UsageError(f"{why}, nor {error.name or 'numpy'}, which what stands in for it needs", str(folder)) from None
+        raise UsageError(f"{why}, nor {error.name or 'numpy'}, which what stands in for it needs", str(manifest.folder)) from None
     return other, f"{why}: {other.manifest.name} stands in for the model {manifest.name}, and finds less"
 
 

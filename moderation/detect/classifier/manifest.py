@@ -34,6 +34,8 @@ class Kind(StrEnum):
     """model.onnx and tokenizer.json"""
     NGRAM = "ngram"
     """weights.npz"""
+    EXPORTED = "exported"
+    """A folder as Hugging Face lays it out, without a manifest of ours: layout.py makes one of what it says."""
 
 
 NEEDS = {Kind.ENCODER: ("model.onnx", "tokenizer.json"), Kind.NGRAM: ("weights.npz",)}
@@ -58,6 +60,16 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
+class Chances:
+    """How the numbers that a graph gives become chances from 0 to 1, where no calibration says."""
+
+    labels: tuple[str, ...]
+    """Of its columns; those that are no head say that nothing was found."""
+    many: bool
+    """Each has a chance of its own (sigmoid); else they sum to one (softmax)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Listed:
     """A file of the folder."""
 
@@ -71,7 +83,8 @@ class Manifest:
 
     folder: Path
     digest: str
-    """SHA-256 hex of manifest.yaml: as that holds the hash of every other file, it stands for the whole model."""
+    """SHA-256 hex of manifest.yaml: as that holds the hash of every other file, it stands for the whole model. Where there is
+    none, over the names and hashes of the files that are read."""
     name: str
     version: str
     kind: Kind
@@ -85,6 +98,8 @@ class Manifest:
     """In the order of the logits."""
     levels: Mapping[Level, int]
     """The least score of each level, in millionths."""
+    chances: Chances | None = None
+    """Where there is no calibration: then the heads' knots are those of a chance."""
 
     @property
     def pin(self) -> str:
@@ -185,9 +200,9 @@ class _Reader:
 
     def _kind(self) -> Kind:
         value = self._get("engine")
-        if value in tuple(Kind):
+        if value in tuple(NEEDS):
             return Kind(value)
-        self._fault(f"must be one of {', '.join(Kind)}", "engine")
+        self._fault(f"must be one of {', '.join(NEEDS)}", "engine")
         return Kind.NGRAM
 
     def _languages(self) -> tuple[str, ...]:

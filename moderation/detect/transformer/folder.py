@@ -15,16 +15,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from moderation.detect.labels import CONFIG, labels, several
 from moderation.errors import UsageError
 
-CONFIG = "config.json"
 _READ = ("*.json", "*.safetensors", "*.txt", "*.model")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)?")
-_HARMLESS = frozenset(
-    ("o", "safe", "benign", "neutral", "normal", "none", "ok", "legit", "clean", "harmless", "non_toxic", "nontoxic", "not_toxic",
-     "non_hate", "not_hate", "no_hate")
-)  # fmt: skip
-"""Labels that say that nothing was found."""
 
 
 class Of(StrEnum):
@@ -91,18 +86,9 @@ def read(path: Path, many: bool | None = None) -> Folder:
     if not any(path.glob("*.safetensors")):
         told = "there is no *.safetensors, and other weights can run code as they are read; save it anew with save_pretrained"
         raise UsageError(told, where)
-    labels = _labels(said, where)
-    kind = said.get("problem_type")
-    if kind == "regression":
-        raise UsageError("it gives numbers that are no chances (problem_type: regression)", where)
-    several = kind == "multi_label_classification" or len(labels) == 1 if many is None else many
-    return Folder(path, of, labels, several and of is Of.TEXTS, _pin(path))
-
-
-def category(label: str) -> str | None:
-    """What a label counts as where the policy says nothing; None where it says that nothing was found."""
-    name = re.sub(r"[^a-z0-9]+", "_", label.lower()).strip("_")
-    return None if name in _HARMLESS or not name else name[:64]
+    named = labels(said, where)
+    own = several(said, len(named), where)
+    return Folder(path, of, named, (own if many is None else many) and of is Of.TEXTS, _pin(path))
 
 
 def _of(said: Mapping[str, Any], where: str) -> Of:
@@ -112,15 +98,6 @@ def _of(said: Mapping[str, Any], where: str) -> Of:
             if isinstance(one, str) and one.endswith(of.value):
                 return of
     raise UsageError(f"it is no classifier: `architectures` in {CONFIG} names none that ends in {' or '.join(Of)}", where)
-
-
-def _labels(said: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    named = said.get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})  # what transformers leaves out where it is the usual
-    if isinstance(named, dict) and all(isinstance(one, str) and 0 < len(one) <= 100 for one in named.values()):
-        found = [named.get(str(number)) for number in range(len(named))]
-        if found and len(set(found)) == len(found) and None not in found:
-            return tuple(one for one in found if one is not None)
-    raise UsageError(f"`id2label` in {CONFIG} does not name its labels, from 0 on, each once", where)
 
 
 def _pin(path: Path) -> str:

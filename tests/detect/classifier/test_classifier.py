@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from moderation.detect.api import Passage
 from moderation.detect.classifier import Classifier, Model, Store, load, names, scores
 from moderation.detect.classifier.encoder import Encoder
+from moderation.detect.classifier.exported import Exported
 from moderation.detect.classifier.manifest import Manifest, read_manifest
 from moderation.detect.classifier.ngram import Ngram, features
 from moderation.errors import UsageError
@@ -169,7 +170,7 @@ def test_files_of_another_form(tmp_path: Path, file: str, raw: bytes, said: str)
 class Without(Store):
     """A machine on which nothing runs an encoder."""
 
-    def load(self, manifest: Manifest) -> Encoder | Ngram:
+    def load(self, manifest: Manifest) -> Encoder | Ngram | Exported:
         if manifest.kind == "encoder":
             raise ModuleNotFoundError("no", name="onnxruntime")
         return super().load(manifest)

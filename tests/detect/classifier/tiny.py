@@ -36,17 +36,30 @@ def tokenizer() -> Tokenizer:
     return made
 
 
-def onnx(weights: Sequence[Sequence[float]]) -> bytes:
-    """input_ids -> Gather(weights) -> ReduceMean over the tokens -> logits, in the words of onnx.proto, IR version 8, opset 13."""
+def onnx(
+    weights: Sequence[Sequence[float]], inputs: Sequence[str] = ("input_ids", "attention_mask"), mean: bool = True, kind: int = 7
+) -> bytes:
+    """input_ids -> Gather(weights) -> ReduceMean over the tokens -> logits, in the words of onnx.proto, IR version 8, opset 13.
+
+    With token_type_ids among the inputs their rows of the same weights are added; `kind` is 7 for int64, 6 for int32. Without
+    `mean` there is a row of logits a token.
+    """
     count, heads = len(weights), len(weights[0])
     raw = struct.pack(f"<{count * heads}f", *(one for row in weights for one in row))
     table = _number(1, count) + _number(1, heads) + _number(2, 1) + _bytes(8, b"weights") + _bytes(9, raw)
-    gather = _bytes(1, b"weights") + _bytes(1, b"input_ids") + _bytes(2, b"each") + _bytes(4, b"Gather")
-    axes = _bytes(1, b"axes") + _number(8, 1) + _number(20, 7)
-    flat = _bytes(1, b"keepdims") + _number(3, 0) + _number(20, 2)
-    mean = _bytes(1, b"each") + _bytes(2, b"logits") + _bytes(4, b"ReduceMean") + _bytes(5, axes) + _bytes(5, flat)
-    graph = _bytes(1, gather) + _bytes(1, mean) + _bytes(2, b"tiny") + _bytes(5, table)
-    graph += _bytes(11, _tensor(b"input_ids", 7)) + _bytes(11, _tensor(b"attention_mask", 7)) + _bytes(12, _tensor(b"logits", 1))
+    last = b"each" if mean else b"logits"
+    typed = "token_type_ids" in inputs
+    nodes = [_bytes(1, b"weights") + _bytes(1, b"input_ids") + _bytes(2, b"words" if typed else last) + _bytes(4, b"Gather")]
+    if typed:
+        nodes.append(_bytes(1, b"weights") + _bytes(1, b"token_type_ids") + _bytes(2, b"types") + _bytes(4, b"Gather"))
+        nodes.append(_bytes(1, b"words") + _bytes(1, b"types") + _bytes(2, last) + _bytes(4, b"Add"))
+    if mean:
+        axes = _bytes(1, b"axes") + _number(8, 1) + _number(20, 7)
+        flat = _bytes(1, b"keepdims") + _number(3, 0) + _number(20, 2)
+        nodes.append(_bytes(1, last) + _bytes(2, b"logits") + _bytes(4, b"ReduceMean") + _bytes(5, axes) + _bytes(5, flat))
+    graph = b"".join(_bytes(1, node) for node in nodes) + _bytes(2, b"tiny") + _bytes(5, table)
+    graph += b"".join(_bytes(11, _tensor(one.encode(), kind)) for one in inputs)
+    graph += _bytes(12, _tensor(b"logits", 1, 2 if mean else 3))
     return _number(1, 8) + _bytes(7, graph) + _bytes(8, _number(2, 13))
 
 
@@ -66,9 +79,9 @@ def _varint(value: int) -> bytes:
     return bytes([*made, value])
 
 
-def _tensor(name: bytes, kind: int) -> bytes:
-    """A tensor of two dimensions of any size."""
-    dims = b"".join(_bytes(1, _bytes(2, one)) for one in (b"batch", b"size"))
+def _tensor(name: bytes, kind: int, dimensions: int = 2) -> bytes:
+    """A tensor whose dimensions are of any size."""
+    dims = b"".join(_bytes(1, _bytes(2, one)) for one in (b"batch", b"size", b"labels")[:dimensions])
     return _bytes(1, name) + _bytes(2, _bytes(1, _number(1, kind) + _bytes(2, dims)))
 
 
@@ -119,3 +132,37 @@ def ngram(folder: Path, **changes: object) -> Path:
     np.savez(made, weights=weights, scales=np.full(2, 0.01, np.float32), bias=np.full(2, -0.1, np.float32), orders=np.array([4]))
     (folder / "weights.npz").write_bytes(made.getvalue())
     return write(folder, manifest(folder, **changes))
+
+
+def exported(
+    folder: Path,
+    labels: Sequence[str] = ("SAFE", "violence", "Prompt Injection"),
+    weights: Mapping[str, Sequence[float]] | None = None,
+    *,
+    inputs: Sequence[str] = ("input_ids", "attention_mask"),
+    graph: str = "model.onnx",
+    mean: bool = True,
+    kind: int = 7,
+    tokens: object = None,
+    **config: object,
+) -> Path:
+    """A folder as an export from transformers leaves it: no manifest of ours. `bomb` is the second label, `ignore` the third."""
+    (folder / graph).parent.mkdir(parents=True, exist_ok=True)
+    spelling = tokenizer()
+    given = weights if weights is not None else {"▁bomb": (0, 30, 0), "▁ignore": (0, 0, 30)}
+    rows = [[0.0] * len(labels) for _ in range(spelling.get_vocab_size())]
+    for token, row in given.items():
+        rows[spelling.token_to_id(token) or 0] = [float(one) for one in row[: len(labels)]]
+    (folder / graph).write_bytes(onnx(rows, inputs, mean, kind))
+    spelling.enable_padding(length=30)  # as many are saved
+    spelling.enable_truncation(4)
+    (folder / "tokenizer.json").write_text(spelling.to_str(), "utf-8")
+    said = {
+        "architectures": ["BertForSequenceClassification"],
+        "max_position_embeddings": 66,
+        "id2label": dict(enumerate(labels)),
+    }
+    (folder / "config.json").write_text(json.dumps(said | config), "utf-8")
+    if tokens is not None:
+        (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": tokens}), "utf-8")
+    return folder

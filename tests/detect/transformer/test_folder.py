@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from moderation.detect.transformer.folder import Of, category, place, read
+from moderation.detect.labels import category
+from moderation.detect.transformer.folder import Of, place, read
 from moderation.errors import UsageError
 
 CONFIG: dict[str, Any] = {
