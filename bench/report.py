@@ -76,7 +76,7 @@ class Report:
                  ""]
         names = next(iter(self.targets.values())).keys() if self.targets else ()
         for load in names:
-            measured = {name: loads[load] for name, loads in self.targets.items()}
+            measured = {name: loads[load] for name, loads in self.targets.items() if load in loads}
             rows = _turns(measured) if any(one.turns for one in measured.values()) else self._rows(measured)
             lines += [f"## {load}", "", *rows, ""]
         lines += ["`over pass` compares with the bare pass-through, times at p50. An event's time runs from the upstream's write "

@@ -1,8 +1,8 @@
 """Runs the benchmark: the same upstream and load generator, each a process of its own, against every target in turn.
 
-Targets: `direct` (no proxy), `pass` (a bare aiohttp pass-through), `strict` and `fast` (the sidecar with the default policy and
-that durability of its log), `workers` (as `fast`, with two workers). The rounds go round the targets, so that a noisy minute hits
-all of them.
+Targets: `direct` (no proxy), `pass` (a bare aiohttp pass-through), `strict` and `fast` (the sidecar with that durability of its
+log, and the policy that ships without its model: bench/policy.py), `workers` (as `fast`, with two workers), `judged` (as `fast`,
+with the whole policy, for some of the loads). The rounds go round the targets, so that a noisy minute hits all of them.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from bench.load import CHARS, Shape
+from bench.policy import without_models
 from bench.report import Measured, Report, machine
 
 ROOT = Path(__file__).parent.parent
-TARGETS = ("direct", "pass", "strict", "fast", "workers")
+TARGETS = ("direct", "pass", "strict", "fast", "workers", "judged")
+SHIPPED = ROOT / "policies" / "default.yaml"
 TICKS = os.sysconf("SC_CLK_TCK")
 LONG = 1_000_000
 
@@ -46,23 +48,30 @@ class Load:
     turns: int = 1
     beside: int = 0
     """Code points of the prompts that another client sends meanwhile, one after the other."""
+    judged: int = 0
+    """How many of its requests the target `judged` is given; none: it does not run it."""
+
+    def given(self, target: str, quick: bool) -> int:
+        """How many requests a round has for a target."""
+        count = self.quick if quick else self.requests
+        return min(self.judged, count) if target == "judged" else count
 
     def shape(self, port: int, requests: int) -> Shape:
         return Shape(port, self.clients, requests, self.stream, self.gap_ms, self.chars, self.turns)
 
 
 LOADS = (
-    Load("whole, 1 client", 300, 60),
+    Load("whole, 1 client", 300, 60, judged=60),
     Load("whole, 8 clients", 800, 160, clients=8),
-    Load("whole, 32 clients", 1600, 320, clients=32),
+    Load("whole, 32 clients", 1600, 320, clients=32, judged=320),
     Load("whole, 128 clients", 1920, 384, clients=128),
     Load("64-chunk stream, 1 client, 5 ms apart", 16, 4, stream=True, gap_ms=5.0),
     Load("64-chunk stream, 32 clients, 5 ms apart", 96, 32, clients=32, stream=True, gap_ms=5.0),
     Load("64-chunk stream, 1 client, back to back", 60, 20, stream=True),
-    Load("64-chunk stream, 8 clients, back to back", 400, 80, clients=8, stream=True),
+    Load("64-chunk stream, 8 clients, back to back", 400, 80, clients=8, stream=True, judged=80),
     Load("64-chunk stream, 32 clients, back to back", 400, 64, clients=32, stream=True),
-    Load("whole, 1 client, prompts of 1,000 characters", 100, 10, chars=1_000),
-    Load("whole, 1 client, prompts of 10,000 characters", 50, 5, chars=10_000),
+    Load("whole, 1 client, prompts of 1,000 characters", 100, 10, chars=1_000, judged=20),
+    Load("whole, 1 client, prompts of 10,000 characters", 50, 5, chars=10_000, judged=5),
     Load("whole, 1 client, prompts of 100,000 characters", 10, 2, chars=100_000),
     Load("whole, 1 client, prompts of 1,000,000 characters", 4, 1, chars=LONG),
     Load("64-chunk stream, 1 client, 5 ms apart, beside prompts of 1,000,000 characters", 8, 2, stream=True, gap_ms=5.0,
@@ -191,10 +200,12 @@ def start(name: str, upstream_port: int, folder: Path, stack: ExitStack) -> Targ
         child = stack.enter_context(process(sys.executable, "-m", "bench.passthrough", str(port), str(upstream_port)))
         listening(child, port)
     else:
-        durability, workers = ("fast", "2") if name == "workers" else (name, "1")
+        durability = name if name in ("strict", "fast") else "fast"
+        workers = "2" if name == "workers" else "1"
         child = stack.enter_context(process(
             sys.executable, "-m", "moderation", "serve", "--upstream", f"http://127.0.0.1:{upstream_port}/v1",
             "--host", "127.0.0.1", "--port", str(port), "--data", str(folder / name), "--durability", durability,
+            "--policy", str(SHIPPED if name == "judged" else without_models(SHIPPED, folder / "policy")),
             "--workers", workers, "--log-level", "error"))
         listening(child, port, "/readyz")
     return Target(name, port, child.pid)
@@ -226,14 +237,18 @@ def main(arguments: Sequence[str]) -> int:
         targets = [start(name, upstream_port, folder, stack) for name in names]
         for target in targets:  # imports, connections, caches of the code: none of what is asked
             for load in loads:
-                measure(target, load, load.clients if load.clients > 1 else 2)
+                if load.given(target.name, chosen.quick):
+                    measure(target, load, load.clients if load.clients > 1 else 2)
             target.measured.clear()
         for count in range(rounds):
             for load in loads:
                 for target in targets:
+                    requests = load.given(target.name, chosen.quick)
+                    if not requests:
+                        continue
                     said = f"\rround {count + 1} of {rounds}: {load.name}, {target.name}"
                     print(f"{said:70}", end="", file=sys.stderr, flush=True)
-                    measure(target, load, load.quick if chosen.quick else load.requests)
+                    measure(target, load, requests)
         print(file=sys.stderr)
         report = Report(machine(ROOT), "python -m bench.run " + " ".join(arguments), rounds, sync_micros(folder),
                         {target.name: target.measured for target in targets})

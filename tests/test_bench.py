@@ -8,9 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from bench.policy import without_models
 from bench.profile import shares, table
 from bench.report import BASELINE, Measured, Report, at
+from bench.run import Load
 
 ROOT = Path(__file__).parent.parent
 LOAD = "64-chunk stream, 1 client, back to back"
@@ -79,3 +82,24 @@ def test_a_chat_and_a_load_beside_are_measured(tmp_path: Path) -> None:
     assert figures["requests"] == 40
     assert figures["turn_1_p50_us"] > 0
     assert figures["turn_40_p50_us"] > 0
+
+
+def test_the_policy_without_models_is_the_one_that_ships_less_what_asks_them(tmp_path: Path) -> None:
+    shipped = tmp_path / "shipped" / "p.yaml"
+    (shipped.parent / "lists").mkdir(parents=True)
+    (shipped.parent / "lists" / "words.txt").write_text("word\n")
+    detectors = {"words": {"kind": "words"}, "judge": {"kind": "model"}}
+    rules = [{"id": "a", "when": {"detector": "words"}}, {"id": "b", "when": {"any": [{"detector": ["judge"]}, {"entity": "X"}]}},
+             {"id": "c", "when": {"category": "judge"}}, {"id": "d", "when": {"none": [{"detector": "judge", "channel": "user"}]}}]
+    shipped.write_text(json.dumps({"detectors": detectors, "rules": rules}))
+    made = without_models(shipped, tmp_path / "made")
+    found = yaml.safe_load(made.read_text())
+    assert list(found["detectors"]) == ["words"]
+    assert [rule["id"] for rule in found["rules"]] == ["a", "c"]
+    assert (made.parent / "lists" / "words.txt").read_text() == "word\n"
+
+
+def test_what_a_target_is_given() -> None:
+    load = Load("x", 100, 10, judged=20)
+    assert [load.given(target, quick) for target in ("fast", "judged") for quick in (False, True)] == [100, 10, 20, 10]
+    assert Load("x", 100, 10).given("judged", False) == 0
