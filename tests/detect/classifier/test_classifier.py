@@ -219,7 +219,7 @@ FEATURES = [
 
 @pytest.mark.parametrize(("text", "buckets"), FEATURES, ids=range(len(FEATURES)))
 def test_features_are_those_of_the_training(text: str, buckets: list[int]) -> None:
-    """Written down from classifiers/train: whoever changes one of the two trains anew."""
+    """The weights that ship were trained on these: whoever changes them trains anew."""
     assert features(text, (1, 2, 3), 1 << 12).tolist() == buckets
 
 
