@@ -36,6 +36,8 @@ POINTS = (
 )
 LEVELS = {"medium": 0.5, "high": 0.85, "critical": 0.97}
 STRICT = ("en", "zh")
+ALL = "all"  # texts of all languages of STRICT
+EVASION = "evasion:"
 APART = 1e-3  # least distance of two knots, in logits
 
 
@@ -51,11 +53,16 @@ class Calibration:
         return np.stack(made, axis=1)
 
 
+def is_disguised(example: Example) -> bool:
+    """An evasion: a text that was made hard to read."""
+    return (example.slice or "").startswith(EVASION)
+
+
 def harmless(examples: Sequence[Example]) -> dict[str, list[int]]:
     """Which examples measure false positives of the union, by language: every head known to be 0, and not an evasion."""
     found: dict[str, list[int]] = {}
     for number, one in enumerate(examples):
-        if one.benign and not (one.slice or "").startswith("evasion:"):
+        if one.benign and not is_disguised(one):
             found.setdefault(one.lang, []).append(number)
     return found
 
@@ -118,6 +125,14 @@ def rates(
     return heads, union
 
 
+def scores_of(folder: Path, rows: Sequence[Example]) -> Floats:
+    """Calibrated scores of a model folder: [texts, heads]."""
+    knots = {
+        head: tuple((logit, value) for logit, value in one["calibration"]) for head, one in manifest.read(folder)["heads"].items()
+    }
+    return Calibration(knots).scores(score.logits(folder, rows))
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m classifiers.train.calibrate", description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -130,7 +145,8 @@ def main(argv: list[str] | None = None) -> int:
     logits = score.logits(given.model, rows)
     members = harmless(rows)
     scale = calibrated([logits[members[lang]] for lang in STRICT], logits)
-    heads, union = rates(scale.scores(logits), members, STRICT)
+    members[ALL] = [at for lang in STRICT for at in members[lang]]
+    heads, union = rates(scale.scores(logits), members, (*STRICT, ALL))
     text = manifest.written(given.model, given.version, STRICT, scale.knots, LEVELS, heads, union)
     (given.model / "manifest.yaml").write_text(text, "utf-8")
     for level, found in union.items():

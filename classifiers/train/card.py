@@ -45,6 +45,15 @@ def rates_table(about: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def gate_table(said: Mapping[str, Any]) -> str:
+    """What the manifest says of a gate, as Markdown."""
+    lines = ["| language | harmful texts flagged at medium that it settles | harmless texts that it settles |", "|---|---|---|"]
+    for lang, lost in said["lost"].items():
+        cells = (f"{value:.2%} [{low:.2%}, {high:.2%}]" for value, low, high in (lost, said["settled"][lang]))
+        lines.append(f"| {lang} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def card(
     about: Mapping[str, Any], lines: Sequence[Line], rows: Sequence[Example], licences: Mapping[str, str], pieces: int, note: str
 ) -> str:
@@ -59,6 +68,7 @@ def card(
         "## What it must not be trusted with\n\n" + "\n".join(f"- {one}" for one in TEXT["limits"]),
         f"## Method\n\n{TEXT['method'][about['engine']].format(pieces=f'{pieces:,}')}",
         f"## Levels\n\n{TEXT['levels']}\n\n{rates_table(about)}",
+        *([f"## Gate\n\n{TEXT['gate']}\n\n{gate_table(about['gate'])}"] if "gate" in about else []),
         f"## Evaluation\n\n{TEXT['evaluation']}\n\n{table(lines)}",
         f"## Training data\n\n{len(rows):,} rows, disguised copies among them. Texts of held-out sets were dropped.\n\n"
         + sources_table(rows, licences),

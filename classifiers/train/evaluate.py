@@ -10,21 +10,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from classifiers.train import manifest, metrics, score
-from classifiers.train.calibrate import LEVELS, Calibration
+from classifiers.train import gate, keywords, manifest, metrics
+from classifiers.train.calibrate import EVASION, LEVELS, is_disguised, scores_of
 from classifiers.train.examples import UNKNOWN, Example, labels_of, read
-from classifiers.train.metrics import Floats, Rate
+from classifiers.train.metrics import Bools, Floats, Rate
 from classifiers.train.row import HEADS
 
 LANGUAGES = ("en", "zh")
 SLICES = ("benign_chat", "scary_harmless", "identity", "code_security")
 HARMFUL = "harmful_instructions"
-EVASION = "evasion:"
 RESAMPLES = 200
-
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class Line:
 def heads(scores: Floats, rows: Sequence[Example]) -> Iterator[Line]:
     """Each head by language, over the plain rows that know it."""
     labels = labels_of(rows)
-    plain = np.array([not (one.slice or "").startswith(EVASION) for one in rows], bool)
+    plain = np.array([not is_disguised(one) for one in rows], bool)
     for number, head in enumerate(HEADS):
         for lang in LANGUAGES:
             known = plain & (labels[:, number] != UNKNOWN) & np.array([one.lang == lang for one in rows], bool)
@@ -99,9 +95,7 @@ def instructions(scores: Floats, rows: Sequence[Example]) -> Iterator[Line]:
     """Recall of harmful instructions by the union of the heads: at .5, and where 5 % of harmless test text is flagged."""
     for lang in LANGUAGES:
         bad = scores[[i for i, one in enumerate(rows) if one.slice == HARMFUL and one.lang == lang]]
-        good = scores[
-            [i for i, one in enumerate(rows) if one.benign and one.lang == lang and not (one.slice or "").startswith(EVASION)]
-        ]
+        good = scores[[i for i, one in enumerate(rows) if one.benign and one.lang == lang and not is_disguised(one)]]
         if len(bad) and len(good):
             worst = bad.max(axis=1)
             bound = metrics.threshold_at(good.max(axis=1), 0.05)
@@ -135,6 +129,18 @@ def evasions(scores: Floats, rows: Sequence[Example]) -> Iterator[Line]:
                 )
 
 
+def settled(scores: Floats, harms: Floats, below: float, rows: Sequence[Example]) -> Iterator[Line]:
+    """What a gate costs that settles texts of which the n-gram model scores less than `below`, and how much it settles."""
+    cost = gate.cost(scores, harms, below, rows)
+    for name in dict.fromkeys((*cost.lost, *cost.settled)):
+        lost, spared = cost.lost.get(name, {}), cost.settled.get(name, {})
+        for lang in dict.fromkeys((*lost, *spared)):
+            hit, free = lost.get(lang, Rate(0, 0)), spared.get(lang, Rate(0, 0))
+            yield Line(
+                "gate", name, lang, hit.of, free.of, {"lost of the flagged": str(hit), "settled of the harmless": str(free)}
+            )
+
+
 def measured(scores: Floats, rows: Sequence[Example]) -> list[Line]:
     """Every line of the table."""
     return [*heads(scores, rows), *slices(scores, rows), *instructions(scores, rows), *evasions(scores, rows)]
@@ -157,12 +163,17 @@ def table(lines: Sequence[Line]) -> str:
     return "\n\n".join(made)
 
 
-def scores_of(folder: Path, rows: Sequence[Example]) -> Floats:
-    """Calibrated scores of a model folder."""
-    knots = {
-        head: tuple((logit, value) for logit, value in one["calibration"]) for head, one in manifest.read(folder)["heads"].items()
-    }
-    return Calibration(knots).scores(score.logits(folder, rows))
+def beside(every: Mapping[str, Sequence[Line]]) -> str:
+    """Recall and false positives at .5 of all models by head and language, and of their unions on harmful instructions."""
+    made: dict[tuple[str, str, str], Line] = {}
+    for name, lines in every.items():
+        for line in lines:
+            if line.part in ("head", HARMFUL) and "recall at .5" in line.values:
+                key = ("side by side", line.name if line.part == "head" else HARMFUL, line.lang)
+                values = {f"{name}: recall": line.values["recall at .5"], f"{name}: false pos.": line.values["false pos. at .5"]}
+                held = made[key].values if key in made else {}
+                made[key] = Line(*key, line.harmful, line.harmless, {**held, **values})
+    return table(list(made.values()))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -174,14 +185,25 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--to", type=Path, default=Path("build/eval"), help="folder for the tables, also as JSON (default: %(default)s)"
     )
+    parser.add_argument(
+        "--keywords", type=Path, default=keywords.FILE, help="the list of words that is the floor (default: %(default)s)"
+    )
     given = parser.parse_args(argv)
     rows = read(given.corpus / "test.jsonl")
     given.to.mkdir(parents=True, exist_ok=True)
+    every = {}
     for folder in given.models:
-        lines = measured(scores_of(folder, rows), rows)
-        name = folder.resolve().name
+        scores = scores_of(folder, rows)
+        lines = measured(scores, rows)
+        said = manifest.read(folder).get("gate")
+        if said is not None:
+            lines += settled(scores, gate.harms(folder.parent / said["model"], rows), said["below"], rows)
+        every[folder.resolve().name] = lines
+    every["keywords"] = measured(keywords.scores(keywords.read(given.keywords), rows), rows)
+    for name, lines in every.items():
         (given.to / f"{name}.json").write_text(json.dumps([asdict(line) for line in lines], indent=1), "utf-8")
         print(f"## {name}, {len(rows):,} test texts\n\n{table(lines)}\n", flush=True)
+    print(f"## side by side\n\n{beside(every)}", flush=True)
     return 0
 
 

@@ -62,17 +62,30 @@ def written(
             for head in HEADS
         },
         "union": _rates(union),
+        "harmless": {lang: rate.of for lang, rate in next(iter(union.values())).items()},
         "levels": dict(levels),
     }
-    return yaml.dump(made, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100_000)
+    return _text(made)
+
+
+def with_gate(text: str, said: Mapping[str, object], lost: Mapping[str, Rate], settled: Mapping[str, Rate]) -> str:
+    """A manifest's text with a gate in it, in place of one that it has. Shares stand with their 95 % intervals."""
+    held = text.partition("\ngate:\n")[0].rstrip("\n")
+    gate = {**said, "lost": _shares(lost), "settled": _shares(settled)}
+    return f"{held}\n{_text({'gate': gate})}"
+
+
+def _text(made: Mapping[str, object]) -> str:
+    return yaml.dump(dict(made), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100_000)
 
 
 def _rates(rates: Rates) -> dict[str, dict[str, _Flow]]:
     """Each rate with its 95 % interval: [rate, low, high]."""
-    return {
-        level: {lang: _Flow(round(one, 5) for one in (rate.value, *rate.interval)) for lang, rate in by.items()}
-        for level, by in rates.items()
-    }
+    return {level: _shares(by) for level, by in rates.items()}
+
+
+def _shares(by: Mapping[str, Rate]) -> dict[str, _Flow]:
+    return {name: _Flow(round(one, 5) for one in (rate.value, *rate.interval)) for name, rate in by.items()}
 
 
 def read(folder: Path) -> dict[str, Any]:

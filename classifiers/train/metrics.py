@@ -11,6 +11,7 @@ import numpy.typing as npt
 from classifiers.train.examples import UNKNOWN, Labels
 from classifiers.train.row import HEADS
 
+Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
 NORMAL_95 = 1.959963984540054  # two-sided 95 % of a normal distribution

@@ -62,6 +62,8 @@ class Passage:
     role: Role = Role.PROMPT
     before: str = ""
     """The sentences before it in the same text, as many as a bound lets in: to understand `text` by, and not judged."""
+    trial: bool = False
+    """It is asked to see whether a model answers at all: nothing that stands before the model may answer for it."""
 
 
 class Windowed(Protocol):

@@ -10,20 +10,30 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from moderation.detect.classifier import FALLBACK, LEAST, Classifier, loaded, names, shipped
+from moderation.detect.api import Windowed
+from moderation.detect.classifier import FALLBACK, LEAST, Classifier, gated, loaded, names, shipped
 from moderation.detect.classifier.layout import counted, described
-from moderation.detect.classifier.manifest import MANIFEST, Manifest
+from moderation.detect.classifier.manifest import MANIFEST, Manifest, read_manifest
 from moderation.detect.legible import Legible
 from moderation.detect.transformer.folder import place
 from moderation.errors import UsageError
 from moderation.policy.faults import listed, meant
 from moderation.policy.model import Described, DetectorSpec, EngineWords, Option
+from moderation.verdict import FULL_SCORE, Level
 
 _MODEL = "model"
 _NEEDS, _TAKES = frozenset((_MODEL,)), frozenset(("labels", "pin"))
 _SCORES = {"softmax": False, "sigmoid": True}
 _EXPORTED = {"scores": Option("softmax: one label of several; sigmoid: each for itself (default: the model's)", tuple(_SCORES))}
 """The same words as those of the engine transformers."""
+_NO_GATE = "none"
+_GATE = {
+    "gate": Option(
+        "ngram: what a cheap model finds harmless is not asked of the model; none: all is (default: as measured of a model that "
+        "ships, else none)",
+        (FALLBACK, _NO_GATE),
+    )
+}
 
 
 class Models:
@@ -40,8 +50,8 @@ class Models:
     def engines(self) -> Mapping[str, EngineWords]:
         """What a policy may say of each engine."""
         return {
-            "builtin": EngineWords(_MODEL, _NEEDS, _TAKES, {}, frozenset(), self._builtin),
-            "onnx": EngineWords(_MODEL, _NEEDS, _TAKES, _EXPORTED, frozenset(), _own, pinned=True),
+            "builtin": EngineWords(_MODEL, _NEEDS, _TAKES, _GATE, frozenset(), self._builtin),
+            "onnx": EngineWords(_MODEL, _NEEDS, _TAKES, _EXPORTED | _GATE, frozenset(), _own, pinned=True),
         }
 
     def _builtin(self, name: str) -> Described | str:
@@ -68,7 +78,27 @@ class Models:
             if (category := said.labels.get(head.name, head.category)) in spec.categories
         }
         least = min(LEAST, *spec.levels.values())
-        return Legible(Classifier(spec.id, model, counts, least, instead), spec.languages)
+        inner = Classifier(spec.id, model, counts, least, instead)
+        wanted = said.options.get("gate", None if ships else _NO_GATE)
+        asked = inner if instead is not None else self._gated(inner, pinned, wanted, min(spec.levels.values()))
+        return Legible(asked, spec.languages)
+
+    def _gated(self, inner: Classifier, found: Manifest, wanted: str | int | None, least: int) -> Windowed:
+        """A model behind its gate, where the policy wants one, or says nothing and it is worth it.
+
+        `least`: the policy's lowest threshold; what a gate costs was measured at `medium`, and is not known below it. Raises
+        UsageError where a gate that the policy wants cannot be had.
+        """
+        gate = found.gate
+        worth = gate is not None and gate.default and least >= found.levels.get(Level.MEDIUM, FULL_SCORE)
+        if wanted == _NO_GATE or (wanted is None and not worth):
+            return inner
+        try:
+            return gated(inner, found, read_manifest(self.folder / FALLBACK))
+        except UsageError as error:
+            if wanted is None:  # all is asked of the model, then
+                return inner
+            raise UsageError(f"cannot have the gate {wanted}: {error}", str(found.folder)) from None
 
 
 def located(model: str, environ: Mapping[str, str]) -> Path:

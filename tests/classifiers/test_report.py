@@ -49,6 +49,7 @@ def test_a_manifest_holds_hashes_calibration_and_rates(tmp_path: Path) -> None:
     assert about["union"]["high"]["en"][0] == 0.0
     assert about["roles"]["tool_result"] == "passage: "
     assert about["levels"] == LEVELS
+    assert about["harmless"] == {"en": 2, "zh": 2}, "how many texts the rates are of"
 
 
 def test_a_folder_with_weights_is_an_ngram_model(tmp_path: Path) -> None:
@@ -131,3 +132,7 @@ def test_a_card_names_sources_licences_limits_and_figures(engine: str) -> None:
     for part in ("A note.", "36.0 MB", "| made | CC0 | en | 1 |", "0.912", "4.90% [4.00%, 6.00%]", "must not be trusted", *HEADS):
         assert part in text
     assert ("61,000 pieces" in text) == (engine == "encoder")
+    assert "## Gate" not in text
+    about["gate"] = {"lost": {"en": [0.004, 0.002, 0.006]}, "settled": {"en": [0.5, 0.48, 0.52]}}
+    told = card.card(about, lines, [row(dict(BENIGN))], {"made": "CC0"}, 61_000, "A note.")
+    assert "| en | 0.40% [0.20%, 0.60%] | 50.00% [48.00%, 52.00%] |" in told

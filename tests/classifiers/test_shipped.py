@@ -9,6 +9,7 @@ import pytest
 from classifiers.train import manifest
 from classifiers.train.calibrate import LEVELS
 from classifiers.train.row import HEADS
+from moderation.detect.classifier.manifest import read_manifest
 
 ROOT = Path(__file__).parents[2] / "classifiers"
 MOST = 60_000_000  # bytes of a folder
@@ -39,6 +40,15 @@ def test_every_head_is_calibrated_on_one_scale(folder: Path) -> None:
         assert set(LEVELS.values()) < {score for _, score in knots}
     for level, promised in (("medium", 0.05), ("high", 0.01), ("critical", 0.002)):
         assert all(rate <= promised for rate, _, _ in about["union"][level].values())
+
+
+def test_a_gate_is_of_the_model_that_ships_beside_it() -> None:
+    """Whoever trains or calibrates one of the two anew measures the gate anew: `python -m classifiers.train.gate`."""
+    for folder in FOLDERS:
+        gate = manifest.read(folder).get("gate")
+        if gate is not None:
+            assert gate["pin"] == read_manifest(ROOT / gate["model"]).pin, folder.name
+            assert not gate["default"] or all(high < 0.01 for _, _, high in gate["lost"].values()), "less than 1 %"
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

@@ -12,6 +12,7 @@ import pytest
 from moderation.detect.api import Detector, Passage
 from moderation.detect.build import build, vocabulary
 from moderation.detect.classifier import Classifier, load
+from moderation.detect.classifier.gate import Gated
 from moderation.detect.classifier.layout import described
 from moderation.detect.classifier.manifest import read_manifest
 from moderation.detect.engines import engines
@@ -142,6 +143,56 @@ def test_heads_that_no_category_is_wanted_of_find_nothing(models: Models) -> Non
     assert isinstance(detector, Legible)
     assert isinstance(detector.inner, Classifier)
     assert [head.name for _, head, _ in detector.inner._wanted] == ["violence"]
+
+
+def behind(models: Models, detector: str) -> object:
+    """What stands right behind the readings of a text."""
+    (made,) = build(compiled(models, detector).usable(), {}, engines(models)).values()
+    assert isinstance(made, Legible)
+    return made.inner
+
+
+def measured(models: Models, **changes: object) -> None:
+    pin = read_manifest(models.folder / "ngram").pin
+    gate = {"model": "ngram", "pin": pin, "below": 0.3, "default": True, "languages": ["en", "zh"]} | changes
+    tiny.encoder(models.folder / "tiny", gate=gate)
+
+
+GATES = [
+    ("{kind: model, engine: builtin, model: tiny}", {}, True, "measured, and worth it"),
+    ("{kind: model, engine: builtin, model: tiny}", {"default": False}, False, "measured, and not worth it"),
+    ("{kind: model, engine: builtin, model: tiny}", {"pin": "sha256:" + "0" * 64}, False, "measured with another"),
+    ("{kind: model, engine: builtin, model: tiny, options: {gate: none}}", {}, False, "not wanted"),
+    ("{kind: model, engine: builtin, model: tiny, options: {gate: ngram}}", {"default": False}, True, "wanted"),
+    ("{kind: model, engine: builtin, model: tiny, levels: {low: 0.3, high: 0.9}}", {}, False, "not measured so far below"),
+    ("{kind: model, engine: builtin, model: tiny, levels: {high: 0.9}}", {}, True, "above what was measured"),
+    ("{kind: model, engine: builtin, model: tiny, levels: {low: 0.3, high: 0.9}, options: {gate: ngram}}", {}, True, "wanted all the same"),
+]
+
+
+@pytest.mark.parametrize(("detector", "changes", "has", "note"), GATES)
+def test_a_gate(models: Models, detector: str, changes: dict[str, object], has: bool, note: str) -> None:
+    measured(models, **changes)
+    assert isinstance(behind(models, detector), Gated) is has, note
+
+
+def test_a_model_of_ones_own_has_a_gate_where_that_is_wanted(models: Models) -> None:
+    measured(models)
+    folder = models.folder / "tiny"
+    said = f"{{kind: model, engine: onnx, model: {folder}, pin: '{read_manifest(folder).pin}'"
+    assert isinstance(behind(models, said + "}"), Classifier)
+    assert isinstance(behind(models, said + ", options: {gate: ngram}}"), Gated)
+
+
+def test_a_gate_that_is_wanted_and_cannot_be_had_is_told(models: Models) -> None:
+    wants = "{kind: model, engine: builtin, model: tiny, options: {gate: ngram}}"
+    with pytest.raises(UsageError, match="cannot have the gate ngram: nobody has measured one for the model tiny"):
+        behind(models, wants)
+    measured(models)
+    (models.folder / "ngram" / "weights.npz").write_bytes(b"damaged")
+    with pytest.raises(UsageError, match=r"cannot have the gate ngram: .*weights\.npz"):
+        behind(models, wants)
+    assert isinstance(behind(models, BUILTIN), Classifier), "where the policy says nothing all is asked of the model"
 
 
 def exported(folder: Path, more: str = "") -> str:

@@ -1,8 +1,8 @@
 """Small classifier models as window detectors: a folder with a manifest, loaded, checked, calibrated; or an exported one.
 
 `manifest` and `layout` read the folder, `graph` runs onnxruntime for `encoder` (ours) and `exported` (others'), `ngram` is the
-fallback without it, `pieces` cuts what is too long for one call. The only place that imports onnxruntime, tokenizers and numpy,
-and only as a model is loaded. Knows no policy.
+fallback without it and the `gate` before it, `pieces` cuts what is too long for one call. The only place that imports
+onnxruntime, tokenizers and numpy, and only as a model is loaded. Knows no policy.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Protocol, assert_never
 from weakref import WeakValueDictionary
 
-from moderation.detect.api import Passage
+from moderation.detect.api import Passage, Windowed
 from moderation.detect.classifier.encoder import Encoder
 from moderation.detect.classifier.exported import Exported
+from moderation.detect.classifier.gate import Gated
 from moderation.detect.classifier.layout import described
 from moderation.detect.classifier.manifest import MANIFEST, Chances, Kind, Manifest, read_manifest
 from moderation.detect.classifier.ngram import Ngram
@@ -110,6 +111,17 @@ def loaded(manifest: Manifest, fallback: Path | None = None, store: Store = STOR
     except ImportError as error:
         raise UsageError(f"{why}, nor {error.name or 'numpy'}, which what stands in for it needs", str(manifest.folder)) from None
     return other, f"{why}: {other.manifest.name} stands in for the model {manifest.name}, and finds less"
+
+
+def gated(inner: Windowed, found: Manifest, gate: Manifest, store: Store = STORE) -> Gated:
+    """A detector of the model `found` behind its gate. Raises UsageError where that is not the one that was measured."""
+    if found.gate is None:
+        raise UsageError(f"nobody has measured one for the model {found.name}")
+    if gate.kind is not Kind.NGRAM or gate.pin != found.gate.pin:
+        raise UsageError(f"that of the model {found.name} was measured with another {gate.name} than the one that lies there")
+    model, _ = loaded(gate, store=store)
+    assert isinstance(model, Ngram)
+    return Gated(inner, model, found.gate)
 
 
 class Classifier:

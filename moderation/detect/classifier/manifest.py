@@ -25,6 +25,7 @@ FORMAT = 1
 MAX_FILE = 2 << 30
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_PIN = re.compile(r"sha256:[0-9a-f]{64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LEVELS = {level.word: level for level in Level if level}
 
@@ -70,6 +71,20 @@ class Chances:
 
 
 @dataclass(frozen=True, slots=True)
+class Gate:
+    """A cheap model that is asked before (gate.py), as it was measured: classifiers/train/gate.py writes it."""
+
+    pin: str
+    """Of the n-gram model that was measured."""
+    below: int
+    """What it scores below this, in millionths, is settled."""
+    languages: tuple[str, ...]
+    """Those that it was measured on."""
+    default: bool
+    """Used where the policy says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class Listed:
     """A file of the folder."""
 
@@ -100,6 +115,7 @@ class Manifest:
     """The least score of each level, in millionths."""
     chances: Chances | None = None
     """Where there is no calibration: then the heads' knots are those of a chance."""
+    gate: Gate | None = None
 
     @property
     def pin(self) -> str:
@@ -154,7 +170,8 @@ class _Reader:
             raise UsageError("\n".join(self._faults))
         made = Manifest(
             folder, digest, self._text(_NAME, "a name", "name"), self._text(None, "a text in quotes", "version"), self._kind(),
-            self._languages(), self._files(), self._whole("windows", "tokens"), self._roles(), self._heads(), self._levels(),
+            self._languages("languages"), self._files(), self._whole("windows", "tokens"), self._roles(), self._heads(),
+            self._levels(), None, self._gate() if self._get("gate") is not None else None,
         )  # fmt: skip
         for file in NEEDS[made.kind]:
             if file not in made.files:
@@ -205,12 +222,24 @@ class _Reader:
         self._fault(f"must be one of {', '.join(NEEDS)}", "engine")
         return Kind.NGRAM
 
-    def _languages(self) -> tuple[str, ...]:
-        value = self._get("languages")
+    def _languages(self, *steps: str) -> tuple[str, ...]:
+        value = self._get(*steps)
         if isinstance(value, list) and value and all(isinstance(one, str) and one for one in value):
             return tuple(value)
-        self._fault("must be a list of language tags", "languages")
+        self._fault("must be a list of language tags", *steps)
         return ()
+
+    def _gate(self) -> Gate:
+        below, default = self._get("gate", "below"), self._get("gate", "default")
+        if not _is_number(below) or not 0 <= below <= 1:
+            self._fault("must be a number from 0 to 1", "gate", "below")
+            below = 0
+        if type(default) is not bool:
+            self._fault("must be true or false", "gate", "default")
+        return Gate(
+            self._text(_PIN, "sha256: and 64 hexadecimal digits", "gate", "pin"), round(below * FULL_SCORE),
+            self._languages("gate", "languages"), default is True,
+        )  # fmt: skip
 
     def _files(self) -> dict[str, Listed]:
         found: dict[str, Listed] = {}

@@ -373,8 +373,8 @@ class Runner:
     async def _ask(self, name: str) -> object:
         """Ask a detector about a text of ours, for its breaker."""
         if name in self._questions.judges:
-            return await self._questions.ask(name, [Passage(TRIAL)])
-        work = partial(self._judge, name, [Passage(TRIAL) if name in self._windowed else readings(TRIAL)])
+            return await self._questions.ask(name, [Passage(TRIAL, trial=True)])
+        work = partial(self._judge, name, [Passage(TRIAL, trial=True) if name in self._windowed else readings(TRIAL)])
         while True:
             try:
                 return await self._workers.run(work, self._timeouts.get(name, TIMEOUT), name)
