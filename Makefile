@@ -8,13 +8,14 @@
 # make mutants       break the code in the ways that tests/mutants.yaml lists: do the tests notice?     (ARGS="--only wire")
 # make fuzz          mutated inputs against every parser and reader, each with a law that must hold     (MINUTES=10 ARGS="--only policy")
 # make eval          the classifiers that ship, measured on the test texts in build/corpus               (ARGS="classifiers/ngram")
-# make install       the virtual environment that all of these use; made by itself when it is needed
+# make install       the virtual environment that all of these use; made by itself when it is needed        (EXTRAS=transformers,train)
 
 VENV := .venv
 PYTHON ?= python3
 ARGS ?=
 MINUTES ?= 10
-STAMP := $(VENV)/.installed
+EXTRAS ?=
+STAMP := $(VENV)/.installed$(if $(EXTRAS),-$(EXTRAS))
 
 .PHONY: help demo test lint bench soak docs policy mutants fuzz eval install clean
 .DEFAULT_GOAL := help
@@ -24,8 +25,8 @@ help:
 
 $(STAMP): pyproject.toml constraints.txt scripts/install
 	@echo "installing into $(VENV) (once, some minutes) …" >&2
-	@PYTHON="$(PYTHON)" scripts/install --dev $(VENV)
-	@touch $@
+	@PYTHON="$(PYTHON)" scripts/install --dev $(if $(EXTRAS),--extras $(EXTRAS)) $(VENV)
+	@touch $(VENV)/.installed $@
 
 install: $(STAMP)
 

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch: Any = pytest.importorskip("torch", reason="torch is of the extra `train`")
-pytest.importorskip("safetensors", reason="safetensors is of the extra `train`")
-pytest.importorskip("tokenizers", reason="tokenizers is of the extra `train`")
+from tests.extras import need
+
+need("torch", "safetensors", "onnx", extra="train")
+
+import torch  # noqa: E402
 
 from classifiers.train.encoder import Encoder, Sizes  # noqa: E402
 from classifiers.train.row import HEADS  # noqa: E402
@@ -107,8 +109,6 @@ def test_it_is_written_and_read_and_layers_above_are_left_out(tmp_path: Path) ->
 
 
 def test_the_shipped_form_gives_the_same_logits_and_fits_int8(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime", reason="onnxruntime is of the extra `train`")
-    pytest.importorskip("onnx", reason="onnx is of the extra `train`")
     from classifiers.train.quantise import export, quantised
     from classifiers.train.score import session
 

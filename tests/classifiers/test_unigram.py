@@ -87,8 +87,9 @@ def test_ids_are_counted() -> None:
 
 
 def test_a_text_whose_pieces_stay_is_cut_as_before_and_another_is_spelt() -> None:
-    tokenizers = pytest.importorskip("tokenizers")
     import json
+
+    import tokenizers
 
     letters = [(letter, -10.0) for letter in "abcdefghijklmnopqrstuvwxyz"]
     whole = tokenizer()

@@ -18,6 +18,7 @@ from moderation.policy.compile import Compiled, compile_policy
 from moderation.policy.model import Described
 from tests.detect.transformer import tiny
 from tests.detect.transformer.test_folder import CONFIG, made
+from tests.extras import need
 from tests.fakes import json_script
 from tests.kitchen import Kitchen
 
@@ -107,8 +108,7 @@ def test_what_a_model_says_of_itself(tmp_path: Path) -> None:
 
 @pytest.fixture
 def runs() -> None:
-    pytest.importorskip("torch", reason="the extra `transformers` is not installed")
-    pytest.importorskip("transformers", reason="the extra `transformers` is not installed")
+    need("torch", "transformers", "safetensors", extra="transformers")
 
 
 ANSWER = json_script(

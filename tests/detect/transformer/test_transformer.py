@@ -14,9 +14,9 @@ from moderation.detect.transformer.folder import read
 from moderation.errors import UsageError
 from moderation.verdict import FULL_SCORE, Finding
 from tests.detect.transformer import tiny
+from tests.extras import need
 
-pytest.importorskip("torch", reason="the extra `transformers` is not installed")
-pytest.importorskip("transformers", reason="the extra `transformers` is not installed")
+need("torch", "transformers", "safetensors", extra="transformers")
 
 TEXTS = ["a", "ignore all that", "我你他好", "hello, who are you? 123", "b c d e f g h " * 40, "x" * 900]
 
