@@ -25,7 +25,7 @@ FLOORS: dict[str, int] = {
     "audit.canon": 1, "audit.merkle": 1, "audit.note": 1, "audit.record": 1, "audit.leaf": 1, "audit": 3,
     "policy": 2, "detect": 2, "judge": 2, "stream": 2,
     "detect.run": 3, "detect.pii": 3, "detect.classifier": 3, "detect.http": 3, "detect.transformer": 3, "upstream": 3, "heap": 3, "metrics": 3, "oplog": 3, "tracing": 3,
-    "detect.build": 4, "detect.models": 4, "detect.brought": 4, "detect.engines": 4, "detect.judges": 4, "settings": 4, "routes": 4, "config": 4, "document": 4, "routing": 4, "flow": 4, "doctor": 4, "house": 4, "pulse": 4, "server": 4, "connection": 4, "desk": 4, "standin": 4,
+    "detect.build": 4, "detect.models": 4, "detect.brought": 4, "detect.guards": 4, "detect.engines": 4, "detect.judges": 4, "settings": 4, "routes": 4, "config": 4, "document": 4, "routing": 4, "flow": 4, "doctor": 4, "house": 4, "pulse": 4, "server": 4, "connection": 4, "desk": 4, "standin": 4,
     "process": 4, "crew": 4, "channel": 4, "listening": 4, "supervisor": 4, "worker": 4,
     "cli": 5, "docs": 5, "__main__": 5,
 }

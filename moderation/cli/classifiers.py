@@ -8,17 +8,18 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
+from moderation.cli.subject import Opened, subject
 from moderation.cli.verb import Argument, Verb
 from moderation.errors import UsageError
+from moderation.verdict import Cause, Level, Unknown
 
 if TYPE_CHECKING:
-    from moderation.detect.classifier import Model
-    from moderation.detect.classifier.manifest import Manifest
+    from moderation.detect.api import Windowed
 
 _EVERY = 200
 """Rows between two words on how far it is."""
@@ -27,32 +28,6 @@ _YES = 500_000
 _SENTENCE = "The committee met on Tuesday and agreed on the plan for the new library. "
 _SIZES = (32, 128)
 """Tokens of the texts that `bench` times."""
-
-
-def _folder(name: str) -> Path:
-    """The folder of a model: one that ships, by its name, any, or one in the cache by its id."""
-    from moderation.detect.classifier import names, shipped
-    from moderation.detect.models import located
-    from moderation.policy.faults import listed, meant
-
-    if name in (every := names(shipped())):
-        return shipped() / name
-    if "/" in name or Path(name).is_dir():
-        return located(name, os.environ)
-    near = meant(name, every) or f" Known: {listed(every) or '-'}."
-    raise UsageError(f"no model that ships is called {name!r}.{near}")
-
-
-def _model(name: str) -> Model:
-    """A loaded model. What stands in for it is told on stderr."""
-    from moderation.detect.classifier import FALLBACK, load, names, shipped
-
-    folder = _folder(name)
-    ships = folder.parent == shipped() and FALLBACK in names(shipped())
-    model, instead = load(folder, shipped() / FALLBACK if ships else None)
-    if instead is not None:
-        print(f"moderation: {instead}", file=sys.stderr)
-    return model
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -86,31 +61,22 @@ def _used() -> frozenset[str]:
 
 
 def _show(args: argparse.Namespace) -> int:
-    from moderation.detect.classifier.layout import described
-
-    folder = _folder(args.name)
-    found = described(folder)
-    for file in found.files:
-        found.read(file)
-    said = _said(found)
+    found = subject(args.name, os.environ)
+    found.check()
+    said = {
+        "name": found.name, "engine": found.engine, "folder": str(found.folder), "pin": found.pin, "heads": dict(found.heads),
+        "levels": {level.word: score / 1_000_000 for level, score in found.levels.items()}, **found.said,
+    }  # fmt: skip
     if args.json:
         print(json.dumps(said, ensure_ascii=False))
         return 0
     for key, value in said.items():
         print(f"{key:10}  {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
-    card = folder / "card.md"
-    if card.exists():
-        print(f"\n{card.read_text('utf-8')}")
+    for card in ("card.md", "README.md"):
+        if (found.folder / card).exists():
+            print(f"\n{(found.folder / card).read_text('utf-8')}")
+            break
     return 0
-
-
-def _said(found: Manifest) -> dict[str, Any]:
-    return {
-        "name": found.name, "version": found.version, "engine": found.kind.value, "folder": str(found.folder), "pin": found.pin,
-        "languages": list(found.languages), "heads": {head.name: head.category for head in found.heads},
-        "levels": {level.word: score / 1_000_000 for level, score in found.levels.items()}, "tokens": found.tokens,
-        "files": {name: {"sha256": file.sha256, "bytes": file.bytes} for name, file in found.files.items()},
-    }  # fmt: skip
 
 
 # ---- eval --------------------------------------------------------------------------------------------------------------
@@ -138,10 +104,9 @@ class _Tally:
 
 
 def _eval(args: argparse.Namespace) -> int:
-    model = _model(args.name)
-    heads = [head.name for head in model.manifest.heads]
+    opened = _opened(args.name)
     tallies: dict[tuple[str, str], _Tally] = defaultdict(_Tally)
-    broken = unknown = 0
+    broken = unknown = silent = 0
     try:
         with Path(args.data).open("rb") as lines, Path(args.scores).open("w", encoding="utf-8") as out:
             for number, raw in enumerate(lines, 1):
@@ -153,18 +118,33 @@ def _eval(args: argparse.Namespace) -> int:
                     broken += 1
                     print(f"{args.data}:{number}:1 {error}", file=sys.stderr)
                     continue
-                unknown += _judged(model, row, number - 1, out, tallies)
+                scores = whole(opened.whole, opened.heads, row.text, row.role)
+                if isinstance(scores, Cause):
+                    silent += 1
+                    print(json.dumps({"i": number - 1, "scores": {}, "levels": {}, "unknown": scores.value}), file=out)
+                else:
+                    unknown += _judged(opened, scores, row, number - 1, out, tallies)
                 if not number % _EVERY and sys.stderr.isatty():
                     print(f"\r{number} rows", end="", file=sys.stderr, flush=True)
     except OSError as error:
         raise UsageError(f"{error.strerror}", error.filename) from None
-    for line in _table(tallies, heads):
+    for line in _table(tallies, opened.heads):
         print(line)
     if unknown:
         print(f"{unknown} label(s) are of no head of this model", file=sys.stderr)
+    if silent:
+        print(f"{silent} row(s) have no answer of the model, and are not in the table", file=sys.stderr)
     if broken:
         print(f"{broken} broken line(s)", file=sys.stderr)
-    return 2 if broken else 0
+    return 2 if broken or silent else 0
+
+
+def _opened(name: str) -> Opened:
+    """The loaded model. What stands in for it is told on stderr."""
+    opened = subject(name, os.environ).open()
+    if opened.instead is not None:
+        print(f"moderation: {opened.instead}", file=sys.stderr)
+    return opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,15 +178,12 @@ def _row(raw: bytes) -> _Row:
     return _Row(said["text"], role, {name: bool(one) for name, one in labels.items()}, group or "")
 
 
-def _judged(model: Model, row: _Row, at: int, out: TextIO, tallies: dict[tuple[str, str], _Tally]) -> int:
-    """Judge a row, as a whole text is judged; write its scores. How many of its labels are of no head."""
-    from moderation.policy.detectors import DEFAULT_LEVELS
-    from moderation.verdict import Level
-
-    found = whole(model, row.text, row.role)
-    levels = model.manifest.levels or DEFAULT_LEVELS
+def _judged(
+    opened: Opened, found: Mapping[str, int], row: _Row, at: int, out: TextIO, tallies: dict[tuple[str, str], _Tally]
+) -> int:
+    """Write the scores of a row, and count them. How many of its labels are of no head."""
     words = {
-        head: max((level for level, least in levels.items() if least <= score), default=Level.NONE).word
+        head: max((level for level, least in opened.levels.items() if least <= score), default=Level.NONE).word
         for head, score in found.items()
     }
     shown = {head: score / 1_000_000 for head, score in found.items()}
@@ -223,29 +200,28 @@ def _judged(model: Model, row: _Row, at: int, out: TextIO, tallies: dict[tuple[s
     return len(row.labels.keys() - found.keys())
 
 
-def whole(model: Model, text: str, role: str) -> dict[str, int]:
-    """The highest score of each head in any window of a text, read as in a running sidecar, in millionths."""
+def whole(detector: Windowed, heads: Iterable[str], text: str, role: str) -> dict[str, int] | Cause:
+    """The highest score of each head in any window of a text, read as in a running sidecar, in millionths.
+
+    A text that the model has no answer to in some window has none.
+    """
     from moderation.detect.api import Passage
-    from moderation.detect.classifier import Classifier
-    from moderation.detect.legible import Legible
     from moderation.sentence import ANSWER_WINDOW, INPUT_WINDOW, context, windows
     from moderation.text import Role
-    from moderation.verdict import Unknown
 
     made = Role(role)
-    detector = Legible(Classifier("eval", model, {head.name: head.name for head in model.manifest.heads}, 0))
     spans = windows(text, ANSWER_WINDOW if made is Role.RESPONSE else INPUT_WINDOW)
     asked = [Passage(text[one.start : one.end], made, context(text[: one.start])) for one in spans]
-    found = {head.name: 0 for head in model.manifest.heads}
+    found = dict.fromkeys(heads, 0)
     for answer in detector.detect(asked):
         if isinstance(answer, Unknown):
-            raise UsageError(f"the model gave no answer: {answer.cause}")
+            return answer.cause
         for finding in answer:
             found[finding.category] = max(found[finding.category], finding.score)
     return found
 
 
-def _table(tallies: Mapping[tuple[str, str], _Tally], heads: list[str]) -> Iterator[str]:
+def _table(tallies: Mapping[tuple[str, str], _Tally], heads: Sequence[str]) -> Iterator[str]:
     """Label and group, all groups first; `any` is the highest score against any label."""
     order = {name: at for at, name in enumerate([*heads, "any"])}
     rows: list[tuple[str, ...]] = [("label", "group", "yes", "no", "recall", "false positives", "precision", "F1")]
@@ -264,17 +240,17 @@ def _table(tallies: Mapping[tuple[str, str], _Tally], heads: list[str]) -> Itera
 def _bench(args: argparse.Namespace) -> int:
     from moderation.detect.api import Passage
 
-    model = _model(args.name)
+    opened = _opened(args.name)
     results = []
     for size in _SIZES:
         text = (_SENTENCE * (size // 12 + 1))[: size * 4]  # four characters a token, about
         passage = Passage(text)
-        model.logits(passage)
+        opened.bare.detect([passage])
         took: list[float] = []
         end = time.perf_counter() + args.seconds
         while not took or time.perf_counter() < end:
             begun = time.thread_time()
-            model.logits(passage)
+            opened.bare.detect([passage])
             took.append(time.thread_time() - begun)
         took.sort()
         middle, slow = took[len(took) // 2], took[len(took) * 95 // 100]
@@ -283,18 +259,16 @@ def _bench(args: argparse.Namespace) -> int:
             "texts_per_second": round(1 / middle, 1) if middle else None,
         })  # fmt: skip
     if args.json:
-        print(json.dumps({"name": model.manifest.name, "runtime": model.runtime, "pin": model.manifest.pin, "results": results}))
+        print(json.dumps({"name": opened.name, "runtime": opened.runtime, "pin": opened.pin, "results": results}))
         return 0
-    print(f"{model.manifest.name}, {model.runtime}, one thread")
+    print(f"{opened.name}, {opened.runtime}, one thread")
     for one in results:
         told = f"{one['cpu_ms_p50']:8} ms of CPU (p95 {one['cpu_ms_p95']}), {one['texts_per_second']} texts/s"
         print(f"{one['characters']:5} characters  {told}")
     return 0
 
 
-_NAME = Argument(
-    ("name",), {"metavar": "NAME", "help": "a model that ships, the folder of any, or the id of an exported one in the cache"}
-)
+_NAME = Argument(("name",), {"metavar": "NAME", "help": "a model that ships, the folder of any, or the id of a cached one"})
 _JSON = Argument(("--json",), {"action": "store_true", "help": "print JSON"})
 
 VERBS = (

@@ -49,7 +49,7 @@ def describe(model: str) -> Described | str:
 
 ENGINES: Mapping[str, EngineWords] = {
     "transformers": EngineWords(
-        "model", frozenset(("model",)), frozenset(("labels", "pin")),
+        frozenset(("model",)), frozenset(("labels", "pin")),
         {"scores": Option("softmax: one label of several; sigmoid: each for itself (default: the model's)", tuple(_SCORES))},
         frozenset(), describe, pinned=True,
     ),

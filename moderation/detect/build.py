@@ -11,7 +11,7 @@ from typing import assert_never
 from moderation.detect import catalogue, leet, pii, secrets
 from moderation.detect.api import Detector, Local
 from moderation.detect.decoding import Decoding
-from moderation.detect.engines import ENGINES, Engine
+from moderation.detect.engines import ENGINES, Engines
 from moderation.detect.matcher import Compiled, Matcher, Pattern
 from moderation.detect.patterns import Patterns
 from moderation.detect.regex import BadRegex
@@ -21,7 +21,7 @@ from moderation.normalise import normalise
 from moderation.policy.model import CustomPattern, DetectorSpec, Policy, Vocabulary
 
 
-def vocabulary(engines: Mapping[str, Engine] = ENGINES) -> Vocabulary:
+def vocabulary(engines: Engines = ENGINES) -> Vocabulary:
     """All names that a policy may use of detectors, and the checks of what officers write themselves."""
     entities: dict[str, set[str]] = {}
     described: dict[str, str] = {}
@@ -37,7 +37,7 @@ def vocabulary(engines: Mapping[str, Engine] = ENGINES) -> Vocabulary:
         check_regex=check_regex,
         test_pattern=finds,
         normalise=lambda text: normalise(text).text,
-        engines={name: engine.words for name, engine in engines.items()},
+        engines={key: engine.words for key, engine in engines.items()},
     )
 
 
@@ -71,7 +71,7 @@ def _guess(regex: str) -> Pattern:
 
 
 def build(
-    policy: Policy, environ: Mapping[str, str] = os.environ, engines: Mapping[str, Engine] = ENGINES
+    policy: Policy, environ: Mapping[str, str] = os.environ, engines: Engines = ENGINES
 ) -> Mapping[str, Detector]:
     """The detectors of a policy, by id; keys are in `environ`. Raises UsageError for what cannot be built."""
     built: dict[str, Detector] = {}
@@ -80,10 +80,10 @@ def build(
             said = spec.engine
             if said is None:
                 built[spec.id] = Decoding(_one(spec, policy))
-            elif said.name in engines:
-                built[spec.id] = engines[said.name].build(spec, environ)
+            elif (spec.kind, said.name) in engines:
+                built[spec.id] = engines[(spec.kind, said.name)].build(spec, environ)
             else:
-                raise ValueError(f"engine {said.name!r} is not one that this version builds")
+                raise ValueError(f"engine {said.name!r} of the kind {spec.kind} is not one that this version builds")
         except UsageError as error:
             raise UsageError(f"detector {spec.id}: {error}") from error
         except ValueError as error:

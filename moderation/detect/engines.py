@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from moderation.detect import brought, judges
+from moderation.detect import brought, guards, judges
 from moderation.detect.api import Detector
 from moderation.detect.models import Models
 from moderation.policy.model import DetectorSpec, EngineWords
@@ -14,17 +14,20 @@ from moderation.policy.model import DetectorSpec, EngineWords
 @dataclass(frozen=True, slots=True)
 class Engine:
     words: EngineWords
-    """Its kind is in there, too."""
     build: Callable[[DetectorSpec, Mapping[str, str]], Detector]
     """From a spec and the environment, which has the keys. Raises ValueError or UsageError for what cannot be built."""
 
 
-def engines(models: Models) -> Mapping[str, Engine]:
-    """By name, with the models that lie on this machine."""
-    asked = {name: Engine(words, judges.judge) for name, words in judges.ENGINES.items()}
-    run = {name: Engine(words, models.detector) for name, words in models.engines.items()}
-    run |= {name: Engine(words, brought.brought) for name, words in brought.ENGINES.items()}
-    return {**asked, **run}
+Engines = Mapping[tuple[str, str], Engine]
+"""By kind and name: one judge may be had over the network and in process."""
+
+
+def engines(models: Models) -> Engines:
+    """With the models that lie on this machine."""
+    found = {("http", name): Engine(words, judges.judge) for name, words in judges.ENGINES.items()}
+    found |= {("model", name): Engine(words, models.detector) for name, words in models.engines.items()}
+    found |= {("model", name): Engine(words, brought.brought) for name, words in brought.ENGINES.items()}
+    return found | {("model", name): Engine(words, guards.guard) for name, words in guards.ENGINES.items()}
 
 
 ENGINES = engines(Models())

@@ -19,8 +19,7 @@ from moderation.detect.api import Passage
 from moderation.detect.decoding import LAYERS, STRETCHES
 from moderation.detect.guard.exchange import Engine, Question, Reply, Stamp
 from moderation.detect.guard.pace import Pace
-from moderation.detect.guard.pieces import pieces
-from moderation.detect.legible import may_know, spelt_out
+from moderation.detect.legible import asked_about, may_know
 from moderation.errors import UpstreamError
 from moderation.verdict import Cause, Finding, Unknown
 
@@ -96,15 +95,12 @@ class Http:
         if self._languages is not None and not may_know(self._languages, passage.text):
             return Unknown(self.id, Cause.UNSUPPORTED)
         found: dict[str, int] = {}
-        for one in spelt_out(passage):
-            before = one.before
-            for text in pieces(one.text, self._engine.limit(one.role)):
-                said = await self._one(Passage(text, one.role, before))
-                if isinstance(said, Cause):
-                    return Unknown(self.id, said)
-                for category, score in said:
-                    found[category] = max(score, found.get(category, 0))
-                before = ""  # a later piece begins within the one before it
+        for one in asked_about(passage, self._engine.limit(passage.role)):
+            said = await self._one(one)
+            if isinstance(said, Cause):
+                return Unknown(self.id, said)
+            for category, score in said:
+                found[category] = max(score, found.get(category, 0))
         return tuple(Finding(self.id, category, None, category, score, None) for category, score in sorted(found.items()))
 
     async def _one(self, passage: Passage) -> list[tuple[str, int]] | Cause:

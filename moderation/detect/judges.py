@@ -28,23 +28,24 @@ _ALL = {
     "rate": Option("the most questions a second", least=1, most=10_000),
     "at_once": Option(f"the most questions at the same time (default: {AT_ONCE})", least=1, most=256),
 }
-_HTTP = "http"
 
 
 def _words(needs: str, takes: str, categories: frozenset[str], **options: Option) -> EngineWords:
-    return EngineWords(_HTTP, frozenset(needs.split()), frozenset(takes.split()), _ALL | options, categories)
+    return EngineWords(frozenset(needs.split()), frozenset(takes.split()), _ALL | options, categories)
 
 
 def _each(words: type[StrEnum]) -> tuple[str, ...]:
     return tuple(one.value for one in words)
 
 
+STRICTNESS = Option(
+    "what Controversial counts as: strict as unsafe, graded as medium (default), loose as safe", _each(Strictness)
+)
+
 ENGINES: Mapping[str, EngineWords] = {
     "qwen3guard": _words(
         "url model", "key_env labels", frozenset(qwen3guard.CATEGORY.values()),
-        strictness=Option(
-            "what Controversial counts as: strict as unsafe, graded as medium (default), loose as safe", _each(Strictness)
-        ),
+        strictness=STRICTNESS,
     ),
     "openai_moderation": _words("url", "model key_env labels", frozenset({*openai_moderation.CATEGORY.values(), OTHER})),
     "aliyun": _words(

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from moderation import normalise
 from moderation.detect import leet
 from moderation.detect.api import Passage, Windowed
 from moderation.detect.decoding import LAYERS, STRETCHES
+from moderation.detect.guard.pieces import pieces
 from moderation.language import language_of
 from moderation.normalise import Normalised, readings
 from moderation.text import Span
@@ -162,6 +163,15 @@ def _words_of(languages: frozenset[str], text: str) -> str:
 def may_know(languages: frozenset[str], text: str) -> bool:
     """Whether who knows these languages may know that of a text, as far as its script tells."""
     return _knows(languages, language_of(text))
+
+
+def asked_about(passage: Passage, limit: int | None) -> Iterator[Passage]:
+    """What a judge is asked, one question after another: all that a passage says, in pieces of at most `limit` UTF-16 units."""
+    for one in spelt_out(passage):
+        before = one.before
+        for text in pieces(one.text, limit):
+            yield Passage(text, one.role, before)
+            before = ""  # a later piece begins within the one before it
 
 
 def spelt_out(passage: Passage) -> tuple[Passage, ...]:

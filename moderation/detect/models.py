@@ -21,8 +21,7 @@ from moderation.policy.faults import listed, meant
 from moderation.policy.model import Described, DetectorSpec, EngineWords, Option
 from moderation.verdict import FULL_SCORE, Level
 
-_MODEL = "model"
-_NEEDS, _TAKES = frozenset((_MODEL,)), frozenset(("labels", "pin"))
+_NEEDS, _TAKES = frozenset(("model",)), frozenset(("labels", "pin"))
 _SCORES = {"softmax": False, "sigmoid": True}
 _EXPORTED = {"scores": Option("softmax: one label of several; sigmoid: each for itself (default: the model's)", tuple(_SCORES))}
 """The same words as those of the engine transformers."""
@@ -50,8 +49,8 @@ class Models:
     def engines(self) -> Mapping[str, EngineWords]:
         """What a policy may say of each engine."""
         return {
-            "builtin": EngineWords(_MODEL, _NEEDS, _TAKES, _GATE, frozenset(), self._builtin),
-            "onnx": EngineWords(_MODEL, _NEEDS, _TAKES, _EXPORTED | _GATE, frozenset(), _own, pinned=True),
+            "builtin": EngineWords(_NEEDS, _TAKES, _GATE, frozenset(), self._builtin),
+            "onnx": EngineWords(_NEEDS, _TAKES, _EXPORTED | _GATE, frozenset(), _own, pinned=True),
         }
 
     def _builtin(self, name: str) -> Described | str:

@@ -65,8 +65,9 @@ def _detector(
     model: Described | None = None
     categories = tuple(c for c in (fields.name(one, "a category") for one in told) if c)
     engine = engine_of(fields, vocabulary, kind, said, what, node) if kind in WITH_ENGINE else None
+    words = vocabulary.engines[(kind or "", engine.name)] if engine is not None else None
     if kind in WITH_ENGINE:
-        engine, model = described(fields, vocabulary, engine, said, what, node)
+        engine, model = described(fields, words, engine, said, what, node)
     if kind and kind not in WITH_ENGINE and len(told) > 1:
         fields.fault("QP011", told[1].place, f"a detector of the kind {kind} gives one category. Write a second detector.")
     patterns = _patterns(fields, vocabulary, said.get("patterns"), kind == "patterns", what, node)
@@ -91,7 +92,7 @@ def _detector(
     if spans and not can and (model is not None or kind != "model"):
         fields.fault("QP011", said["gives_spans"].place, f"a detector of the kind {kind} tells no places; leave gives_spans out.")
     if kind in WITH_ENGINE:
-        categories = categories_of(fields, vocabulary, engine, model, categories, told, what, node)
+        categories = categories_of(fields, words, engine, model, categories, told, what, node)
     spec = DetectorSpec(
         name,
         kind or "",

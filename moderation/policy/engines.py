@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from moderation.policy.faults import listed, meant, shown
 from moderation.policy.fields import Fields
-from moderation.policy.keys import ENGINE, ENGINES_LATER, PIN, URL, VARIABLE
+from moderation.policy.keys import ENGINE, PIN, URL, VARIABLE
 from moderation.policy.load import Node, Scalar
 from moderation.policy.model import Described, EngineSpec, EngineWords, Option, Vocabulary
 
@@ -21,11 +21,11 @@ def engine_of(
     fields: Fields, vocabulary: Vocabulary, kind: str | None, said: Mapping[str, Node], what: str, at: Node
 ) -> EngineSpec | None:
     """The engine of a detector of this kind; None where it cannot be told."""
-    known = {name: words for name, words in vocabulary.engines.items() if words.kind == kind}
+    known = {name: words for (one, name), words in vocabulary.engines.items() if one == kind}
     if "engine" not in said:
         fields.fault("QP015", at.place, f"{what} lacks 'engine'. Known: {listed(sorted(known))}.")
         return None
-    name = fields.word(said["engine"], f"an engine of the kind {kind}", {one: one for one in known}, _later(kind, known))
+    name = fields.word(said["engine"], f"an engine of the kind {kind}", {one: one for one in known})
     if name is None:
         return None
     words = known[name]
@@ -47,15 +47,10 @@ def engine_of(
     )
 
 
-def _later(kind: str | None, known: Mapping[str, EngineWords]) -> list[str]:
-    return [name for name in ENGINES_LATER.get(kind or "", ()) if name not in known]
-
-
 def described(
-    fields: Fields, vocabulary: Vocabulary, engine: EngineSpec | None, said: Mapping[str, Node], what: str, at: Node
+    fields: Fields, words: EngineWords | None, engine: EngineSpec | None, said: Mapping[str, Node], what: str, at: Node
 ) -> tuple[EngineSpec | None, Described | None]:
     """What the model of a detector says of itself, and the engine with its pin; no engine where there is no such model."""
-    words = vocabulary.engines[engine.name] if engine is not None else None
     if engine is None or words is None or words.describe is None:
         return engine, None
     if engine.model is None:
@@ -76,7 +71,7 @@ def described(
 
 def categories_of(
     fields: Fields,
-    vocabulary: Vocabulary,
+    words: EngineWords | None,
     engine: EngineSpec | None,
     model: Described | None,
     named: tuple[str, ...],
@@ -85,9 +80,8 @@ def categories_of(
     at: Node,
 ) -> tuple[str, ...]:
     """What its findings count as: what the policy says, or all that the engine and its labels give."""
-    if engine is None:
+    if engine is None or words is None:
         return named
-    words = vocabulary.engines[engine.name]
     own = {engine.labels.get(label, category) for label, category in model.labels.items()} if model is not None else set()
     gives = words.categories | set(engine.labels.values()) | own
     if not told:

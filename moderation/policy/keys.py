@@ -79,8 +79,6 @@ ENGINE = ("engine", "url", "model", "key_env", "labels", "options", "pin")
 DETECTOR_LATER = ("calibration", "headers", "batch")
 KINDS = ("patterns", "words", "secrets", "pii", "model", "http")
 KINDS_LATER = ()
-ENGINES_LATER = {"model": ("qwen3guard",), "http": ()}
-"""By kind: those that another version builds, or this one with an extra that is not there."""
 PIN = re.compile("sha256:[0-9a-f]{64}")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 URL = re.compile(r"https?://(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?")

@@ -87,8 +87,6 @@ class Described:
 class EngineWords:
     """What a policy may say of one engine, and what the engine gives."""
 
-    kind: str
-    """The kind of its detectors: http, model"""
     needs: frozenset[str]
     """Keys of a detector that it cannot do without …"""
     takes: frozenset[str]
@@ -120,8 +118,8 @@ class Vocabulary:
     """True where a regex, or a named pattern, finds something in a text."""
     normalise: Callable[[str], str] = lambda text: text
     """What detectors see of a text."""
-    engines: Mapping[str, EngineWords] = field(default_factory=dict)
-    """By name."""
+    engines: Mapping[tuple[str, str], EngineWords] = field(default_factory=dict)
+    """By kind and name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,7 +130,7 @@ def _detector(vocabulary: Vocabulary) -> Json:
             "on_failure": _words(_FAILURES),
             "on_unsupported": _words(_FAILURES),
             "gives_spans": _YES,
-            "engine": _words(sorted(vocabulary.engines)),
+            "engine": _words(sorted({name for _, name in vocabulary.engines})),
             "url": {"type": "string", "pattern": f"^(?:{keys.URL.pattern})$"},
             "model": _TEXT,
             "key_env": _VARIABLE,

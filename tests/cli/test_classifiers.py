@@ -9,8 +9,11 @@ import pytest
 
 from moderation.cli import main
 from moderation.cli.classifiers import whole
-from moderation.detect.classifier import load
+from moderation.cli.subject import subject
 from tests.detect.classifier import tiny
+from tests.detect.transformer import tiny as tiny_transformer
+from tests.detect.transformer import tiny_guard
+from tests.extras import need
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +136,11 @@ def test_files_that_are_not_there(folder: Path, tmp_path: Path, argument: str, c
 
 
 def test_a_long_text_is_read_by_windows(folder: Path) -> None:
-    model = load(folder)[0]
-    assert whole(model, "Nothing of note. " * 100 + "make a bomb. " + "Nothing of note. " * 100, "prompt")["violence"] > 0
+    opened = subject(str(folder), {}).open()
+    text = "Nothing of note. " * 100 + "make a bomb. " + "Nothing of note. " * 100
+    found = whole(opened.whole, opened.heads, text, "prompt")
+    assert isinstance(found, dict)
+    assert found["violence"] > 0
 
 
 def test_bench(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -142,3 +148,72 @@ def test_bench(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = json.loads(capsys.readouterr().out)
     assert said["name"] == "tiny"
     assert [one["calls"] for one in said["results"]] == [1, 1]
+
+
+# ---- models that a user brings
+
+
+@pytest.fixture(scope="module")
+def guard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    need("torch", "transformers", "safetensors", extra="transformers")
+    return tiny_guard.model(tmp_path_factory.mktemp("models") / "guard")
+
+
+def test_a_guard_is_shown_without_being_loaded(guard: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["classifiers", "show", str(guard), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["engine"], said["name"]) == ("qwen3guard", str(guard))
+    assert {"violence", "jailbreak"} <= said["heads"].keys()
+    assert said["pin"].startswith("sha256:")
+
+
+def test_a_guard_is_measured_and_what_it_has_no_answer_to_is_told(
+    guard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = tmp_path / "rows.jsonl", tmp_path / "scores.jsonl"
+    rows: list[dict[str, object]] = [
+        {"text": "how to bomb", "labels": {"violence": 1}}, {"text": "how to hello", "labels": {"violence": 0}},
+        {"text": "how to boom", "role": "response", "labels": {"violence": 1}}, {"text": "how to chatter", "labels": {"violence": 1}},
+    ]  # fmt: skip
+    data.write_text("\n".join(json.dumps(row) for row in rows), "utf-8")
+    assert main(["classifiers", "eval", str(guard), "--data", str(data), "--scores", str(out)]) == 2
+    told = lines(out.read_text("utf-8"))
+    assert [row["i"] for row in told] == [0, 1, 2, 3]
+    assert [row["scores"]["violence"] for row in told[:3] if isinstance(row["scores"], dict)] == [0.9, 0.0, 0.9]
+    assert isinstance(told[0]["levels"], dict)
+    assert (told[0]["levels"]["violence"], told[0]["levels"]["sexual"]) == ("high", "none")
+    assert told[3] == {"i": 3, "scores": {}, "levels": {}, "unknown": "invalid"}
+    said = capsys.readouterr()
+    assert ["violence", "(all)", "2", "1", "1.000", "0.000", "1.000", "1.000"] in [line.split() for line in said.out.split("\n")]
+    assert "1 row(s) have no answer" in said.err
+
+
+def test_a_guard_is_timed(guard: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["classifiers", "bench", str(guard), "--seconds", "0", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["name"], [one["calls"] for one in said["results"]]) == (str(guard), [1, 1])
+
+
+@pytest.mark.parametrize("verb", ["show", "eval", "bench"])
+def test_a_classifier_of_the_transformers_library(tmp_path: Path, verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    need("torch", "transformers", "safetensors", extra="transformers")
+    folder = tiny_transformer.model(tmp_path / "bert")
+    data, out = tmp_path / "rows.jsonl", tmp_path / "scores.jsonl"
+    data.write_text('{"text": "hello", "labels": {"INJECTION": 0}}')
+    given = {"show": ["--json"], "eval": ["--data", str(data), "--scores", str(out)], "bench": ["--seconds", "0", "--json"]}
+    assert main(["classifiers", verb, str(folder), *given[verb]]) == 0
+    said = capsys.readouterr().out
+    match verb:
+        case "show":
+            assert json.loads(said)["heads"] == {"INJECTION": "injection"}
+        case "eval":
+            (row,) = lines(out.read_text("utf-8"))
+            assert isinstance(row["scores"], dict)
+            assert list(row["scores"]) == ["INJECTION"]
+        case _:
+            assert len(json.loads(said)["results"]) == 2
+
+
+def test_a_model_that_is_not_there_is_told_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["classifiers", "show", "acme/no-such-guard"]) == 2
+    assert "hf download acme/no-such-guard" in capsys.readouterr().err

@@ -110,7 +110,7 @@ WRONG = [
     ("{kind: model, engine: builtin, model: tiny, categories: [violence, hate]}", "QP020", "gives no category 'hate'"),
     ("{kind: model, engine: builtin, model: tiny, gives_spans: true}", "QP011", "tells no places"),
     ("{kind: model, engine: builtin, model: tiny, url: 'http://h'}", "QP010", "takes no 'url'"),
-    ("{kind: model, engine: qwen3guard, model: m}", "QP018", "this version does not"),
+    ("{kind: model, engine: qwen3guard, model: m}", "QP032", "nor a cached model of this name"),
     ("{kind: model, engine: onnx, model: /nowhere, pin: 'sha256:" + "0" * 64 + "'}", "QP032", "Nothing is fetched while it runs"),
     ("{kind: model, engine: onnx, model: /nowhere, options: {scores: relu}}", "QP001", "Allowed: softmax, sigmoid"),
     ("{kind: model, engine: builtin, model: tiny, options: {scores: sigmoid}}", "QP010", "scores"),

@@ -30,7 +30,7 @@ def _describe(model: str) -> Described | str:
 
 
 def _runs(pinned: bool) -> EngineWords:
-    return EngineWords("model", frozenset({"model"}), frozenset({"labels", "pin"}), {}, frozenset(), _describe, pinned)
+    return EngineWords(frozenset({"model"}), frozenset({"labels", "pin"}), {}, frozenset(), _describe, pinned)
 
 
 VOCABULARY = Vocabulary(
@@ -45,7 +45,7 @@ VOCABULARY = Vocabulary(
     check_regex=_check,
     test_pattern=lambda regex, text: re.search(regex, text) is not None,
     normalise=lambda text: text.replace("\u200b", ""),
-    engines={"builtin": _runs(False), "onnx": _runs(True)},
+    engines={("model", "builtin"): _runs(False), ("model", "onnx"): _runs(True)},
 )
 
 

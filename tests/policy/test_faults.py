@@ -106,7 +106,6 @@ ROWS = [
     Row("QP017", "a merge key", "{id: p}", "{id: p, <<: {}}", (2, 17), "a merge key"),
     Row("QP018", "a block of format 1", "", "exceptions: []\n", (13, 1),
         "format 1 has 'exceptions' in a policy, this version does not"),
-    Row("QP018", "an engine", "", "", (0, 0), "format 1 has 'qwen3guard' as an engine of the kind model"),
     Row("QP018", "an action", "then: block", "then: review", (9, 11), "format 1 has 'review' as an action"),
     Row("QP018", "a key of a rule", "then: block", "then: block\n    floor: true", (10, 5), "format 1 has 'floor' in a rule"),
     Row("QP018", "content kept", "", "defaults: {keep: {content: sealed}}\n", (13, 28), "format 1 has 'sealed'"),
@@ -187,10 +186,6 @@ ROWS = [
 
 # What more than one place of GOOD must change for: note -> (replacements, place).
 CHANGES: dict[str, tuple[list[tuple[str, str]], tuple[int, int]]] = {
-    "an engine": ([
-        ("  cards: {kind: pii}", "  cards: {kind: pii}\n  guard: {kind: model, engine: qwen3guard, model: x}"),
-        ("{detector: cards}", "{detector: [cards, guard]}"),
-    ], (5, 32)),
     "a threshold that nothing reaches": ([
         ("  cards: {kind: pii}", "  cards: {kind: pii}\n  guard: {kind: model, engine: builtin, model: small, levels: {medium: 1}}"),
         ("{detector: cards}", "{detector: [cards, guard]}"),

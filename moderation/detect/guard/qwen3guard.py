@@ -1,4 +1,4 @@
-"""Qwen3Guard-Gen behind an OpenAI-compatible server (vLLM, SGLang): its chat template, its output format, its nine categories.
+"""Qwen3Guard-Gen, behind a server or in process: its chat template, its output format, its nine categories.
 
 The template holds the instruction: a last message of the user asks about a prompt, one of the assistant about a response, and
 only the last message is judged; what stands before it goes out as a message of its own. Two lines come
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from moderation.detect.api import Passage
-from moderation.detect.guard.chat import answered, asked, plain
+from moderation.detect.guard.chat import Message, answered, asked, plain
 from moderation.detect.guard.exchange import HIGH, MEDIUM, NONE, Judged, Question, Reply, Said, Stamp
 from moderation.text import Role
 from moderation.verdict import Cause
@@ -82,17 +82,22 @@ class Qwen3Guard:
         return LIMIT
 
     def question(self, passage: Passage, stamp: Stamp) -> Question:
-        response = passage.role is Role.RESPONSE
-        whose = "assistant" if response else "user"
-        # The template writes nothing of an assistant's message that comes first.
-        messages = [("user", "")] if response else []
-        if passage.before:
-            messages.append((whose, plain(passage.before)))
-        return asked(self.model, [*messages, (whose, plain(passage.text))], self.key, MAX_TOKENS)
+        return asked(self.model, messages(passage), self.key, MAX_TOKENS)
 
     def read(self, reply: Reply, role: Role) -> Judged:
         content = answered(reply)
         return content if isinstance(content, Cause) else judged(content, role, self.strictness)
+
+
+def messages(passage: Passage) -> list[Message]:
+    """What it is asked about a passage; the template adds the question. Only the last message is judged."""
+    response = passage.role is Role.RESPONSE
+    whose = "assistant" if response else "user"
+    # The template writes nothing of an assistant's message that comes first.
+    made = [("user", "")] if response else []
+    if passage.before:
+        made.append((whose, plain(passage.before)))
+    return [*made, (whose, plain(passage.text))]
 
 
 def judged(content: str, role: Role, strictness: Strictness = Strictness.GRADED) -> Judged:

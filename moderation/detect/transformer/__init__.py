@@ -43,6 +43,7 @@ class Model:
             else transformers.AutoModelForSequenceClassification
         )
         torch.set_num_threads(1)
+        transformers.utils.logging.disable_progress_bar()  # stderr is the operational log
         where: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         try:
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder.path, **where)

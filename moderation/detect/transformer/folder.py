@@ -18,7 +18,9 @@ from typing import Any
 from moderation.detect.labels import CONFIG, labels, several
 from moderation.errors import UsageError
 
-_READ = ("*.json", "*.safetensors", "*.txt", "*.model")
+_WRITES = "ForCausalLM"
+TEMPLATE = "chat_template.jinja"
+_READ = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "additional_chat_templates/*.jinja")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 
 
@@ -39,6 +41,14 @@ class Folder:
     """Several labels can hold of one text: each has its own chance (sigmoid), and they do not sum to one (softmax)."""
     pin: str
     """`sha256:` over the names and hashes of the files that loading reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The folder of a model that writes: it is asked in messages, which its chat template puts into one text."""
+
+    path: Path
+    pin: str
 
 
 def place(model: str, environ: Mapping[str, str]) -> Path:
@@ -71,6 +81,43 @@ def _cache(environ: Mapping[str, str]) -> Path:
 
 def read(path: Path, many: bool | None = None) -> Folder:
     """Describe a folder; `many` overrules what it says of its labels. Raises UsageError, saying what to do."""
+    said, where = _said(path), str(path)
+    of = _of(said, where)
+    named = labels(said, where)
+    own = several(said, len(named), where)
+    return Folder(path, of, named, (own if many is None else many) and of is Of.TEXTS, _pin(path))
+
+
+def read_written(path: Path) -> Written:
+    """The same for a model that writes. Raises UsageError, saying what to do."""
+    said, where = _said(path), str(path)
+    if not _writes(said):
+        raise UsageError(f"it does not write: `architectures` in {CONFIG} names none that ends in {_WRITES}", where)
+    if not (path / TEMPLATE).is_file() and not _has_template(path / "tokenizer_config.json"):
+        raise UsageError(f"it has no chat template (a {TEMPLATE}, or one in tokenizer_config.json)", where)
+    return Written(path, _pin(path))
+
+
+def writes(path: Path) -> bool:
+    """Whether the folder is of a model that writes. Raises UsageError for one that is never loaded."""
+    return _writes(_said(path))
+
+
+def _writes(said: Mapping[str, Any]) -> bool:
+    classes = said.get("architectures")
+    return any(isinstance(one, str) and one.endswith(_WRITES) for one in (classes if isinstance(classes, list) else ()))
+
+
+def _has_template(file: Path) -> bool:
+    try:
+        said = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(said, dict) and isinstance(said.get("chat_template"), str)
+
+
+def _said(path: Path) -> Mapping[str, Any]:
+    """Its configuration. Raises UsageError for a folder that is never loaded, whatever it is of."""
     where = str(path)
     try:
         said = json.loads((path / CONFIG).read_text("utf-8"))
@@ -82,13 +129,10 @@ def read(path: Path, many: bool | None = None) -> Folder:
         raise UsageError(
             "it brings code of its own (auto_map), which is never run; use a model of a class in transformers", where
         )
-    of = _of(said, where)
     if not any(path.glob("*.safetensors")):
         told = "there is no *.safetensors, and other weights can run code as they are read; save it anew with save_pretrained"
         raise UsageError(told, where)
-    named = labels(said, where)
-    own = several(said, len(named), where)
-    return Folder(path, of, named, (own if many is None else many) and of is Of.TEXTS, _pin(path))
+    return said
 
 
 def _of(said: Mapping[str, Any], where: str) -> Of:
@@ -102,7 +146,7 @@ def _of(said: Mapping[str, Any], where: str) -> Of:
 
 def _pin(path: Path) -> str:
     files = sorted({file for pattern in _READ for file in path.glob(pattern)})
-    told = "".join(f"{file.name} {_hash(file, *_stamp(file))}\n" for file in files)
+    told = "".join(f"{file.relative_to(path)} {_hash(file, *_stamp(file))}\n" for file in files)
     return "sha256:" + hashlib.sha256(told.encode()).hexdigest()
 
 
