@@ -7,13 +7,12 @@ import tomllib
 from importlib.metadata import requires
 from pathlib import Path
 
-import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from moderation.detect.classifier import names
 from moderation.detect.classifier.manifest import MANIFEST, read_manifest
-from tests.extras import missing
+from tests.extras import missing, need
 
 ROOT = Path(__file__).resolve().parents[1]
 INSTALL = (ROOT / "scripts" / "install").read_text("utf-8")
@@ -66,7 +65,10 @@ def test_every_model_is_in_the_wheel() -> None:
 
 def test_the_wheel_holds_what_ships() -> None:
     """All of the package and of the policies, of each model what its manifest lists, and nothing that lies about."""
-    wheel = pytest.importorskip("hatchling.builders.wheel", reason="`make install` brings hatchling").WheelBuilder(str(ROOT))
+    need("hatchling", extra="dev")
+    from hatchling.builders.wheel import WheelBuilder
+
+    wheel = WheelBuilder(str(ROOT))
     held = {Path(file.distribution_path) for file in wheel.recurse_included_files()}
     house = {path.relative_to(ROOT) for path in (ROOT / "moderation").rglob("*") if path.is_file() and path.suffix != ".pyc"}
     policies = {"moderation" / path.relative_to(ROOT) for path in (ROOT / "policies").rglob("*") if path.is_file()}
