@@ -10,10 +10,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bench.classifiers import main as classifiers
+from bench.classifiers import text_of
 from bench.policy import without_models
 from bench.profile import shares, table
 from bench.report import BASELINE, Measured, Report, at
 from bench.run import Load
+from classifiers.train.row import HEADS
+from moderation.detect.classifier.manifest import read_manifest
+from tests.detect.classifier import tiny
 
 ROOT = Path(__file__).parent.parent
 LOAD = "64-chunk stream, 1 client, back to back"
@@ -103,3 +108,42 @@ def test_what_a_target_is_given() -> None:
     load = Load("x", 100, 10, judged=20)
     assert [load.given(target, quick) for target in ("fast", "judged") for quick in (False, True)] == [100, 10, 20, 10]
     assert Load("x", 100, 10).given("judged", False) == 0
+
+
+@pytest.mark.parametrize("gate", [True, False], ids=["gate", "none"])
+def test_small_models_are_measured_with_what_spares_them(
+    tmp_path: Path, gate: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ngram = tiny.ngram(tmp_path / "ngram")
+    said = {"pin": read_manifest(ngram).pin, "below": 0.3, "default": True, "languages": ["en", "zh"]}
+    folder = tiny.encoder(tmp_path / "tiny", windows={"tokens": 200}, gate=said if gate else None)
+    rows: list[tuple[str, dict[str, int], str | None]] = [("how to make a bomb", {"violence": 1}, None), ("kill kill", {"violence": 1}, None)]
+    rows += [(f"a harmless text, number {number}", dict.fromkeys(HEADS, 0), "benign_chat") for number in range(8)]
+    labelled = [{"text": text, "role": "prompt", "lang": "en", "labels": labels, "source": "s", "group": "g", "slice": name}
+                for text, labels, name in rows]
+    (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, labelled)))
+    asked = ["--model", str(folder), "--gate", str(ngram), "--corpus", str(tmp_path), "--seconds", "0", "--chats", "2", "--turns", "4"]
+    assert classifiers([*asked, "--rows", "0", "--out", str(tmp_path / "out")]) == 0
+    kept, = (tmp_path / "out").glob("*.json")
+    assert kept.with_suffix(".md").read_text() == capsys.readouterr().out.removesuffix("\n")
+    body = json.loads(kept.read_text())
+    assert [size - 12 < one["tokens"] <= size for one, size in zip(body["speed"]["tiny, " + _onnxruntime()], (32, 128), strict=True)] == [True] * 2
+    spared = body["spared"]
+    assert (spared["windows"], spared["by_cache"]) == (20, 0.6), "of 1 + 2 + 3 + 4 windows a chat, 4 are new"
+    assert spared["by_gate_of_the_rest"] == (1.0 if gate else 0.0)
+    assert spared["asked_of_the_encoder"] == (0.0 if gate else 0.4)
+    assert ("gate" in body) is gate
+    if gate:
+        assert body["gate"]["lost"]["all"]["en"] == [1, 2], "the gate knows no kill"
+        assert body["gate"]["settled"]["benign_chat"]["en"] == [8, 8]
+    assert "Torch was not measured: no --run" in kept.with_suffix(".md").read_text()
+
+
+def _onnxruntime() -> str:
+    import onnxruntime
+
+    return f"onnxruntime {onnxruntime.__version__}"
+
+
+def test_a_text_of_so_many_tokens() -> None:
+    assert len(text_of(32, lambda text: len(text.split())).split()) == 32

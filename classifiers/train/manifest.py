@@ -71,7 +71,8 @@ def written(
 def with_gate(text: str, said: Mapping[str, object], lost: Mapping[str, Rate], settled: Mapping[str, Rate]) -> str:
     """A manifest's text with a gate in it, in place of one that it has. Shares stand with their 95 % intervals."""
     held = text.partition("\ngate:\n")[0].rstrip("\n")
-    gate = {**said, "lost": _shares(lost), "settled": _shares(settled)}
+    plain = {key: _Flow(value) if isinstance(value, list) else value for key, value in said.items()}
+    gate = {**plain, "lost": _shares(lost), "settled": _shares(settled)}
     return f"{held}\n{_text({'gate': gate})}"
 
 
