@@ -78,6 +78,10 @@ EVENTS: Mapping[str, Event] = {
     "policy_taken": Event(
         Level.INFO, "A new version of a policy decides from now on.", ("policy", "version"), "Nothing.",
         "the policy is now {policy} version {version}"),
+    "detector_stand_in": Event(
+        Level.ERROR, "A policy was taken, and the model of one of its detectors cannot be run here: another does its work, and "
+        "finds less.", ("detector", "why"), "Install onnxruntime and tokenizers, and start again.",
+        "the detector {detector} is not what the policy means: {why}"),
     "detector_dead": Event(
         Level.ERROR, "A detector gives no answer, and is not asked until it does; its rules do what `on_failure` says.",
         ("detector", "why"), "Look at what it runs on; it is tried again by itself, and a reload of the policy makes it anew.",

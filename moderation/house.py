@@ -155,6 +155,7 @@ class House:
         put("detector_threads_lost", lost)
         put("tasks", len(asyncio.all_tasks()))
         put("cache_bytes", self.loader.cached)
+        self.metrics.only("detector_stand_in", {(name,) for active in self.policies.every.values() for name in active.instead})
         put("ready", self.sidecar.desk.readiness()[1])
         put("policy_rejected", len(self.policies.faults))
         put("log_failed", self.log.latched is not None)

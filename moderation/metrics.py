@@ -108,6 +108,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("detector_breaker", Kind.GAUGE, "Whether a detector is asked: 0 yes (closed), 1 no (open), 2 it is being tried again "
            "(half-open).", ("detector",), merge=Merge.LARGEST),
     Metric("detector_breaker_trips", Kind.COUNTER, "How often a detector was found dead, and no longer asked.", ("detector",)),
+    Metric("detector_stand_in", Kind.GAUGE, "1 for a detector whose model cannot be run here: another does its work, and "
+           "finds less. No series for all others.", ("detector",), merge=Merge.LARGEST),
     Metric("detector_wait_seconds", Kind.HISTOGRAM, "Time that work of a detector waited for a thread.", (), _QUICK),
     Metric("detector_queue", Kind.GAUGE, "Pieces of work that wait for a thread of detectors.", merge=Merge.SUM),
     Metric("detector_threads_lost", Kind.GAUGE, "Threads of detectors that hang: they were given up and have not come back.",

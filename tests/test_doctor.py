@@ -26,6 +26,7 @@ from moderation.doctor import given, host, policies, storage, upstreams
 from moderation.doctor.checks import CHECKS, Found, State
 from moderation.doctor.given import Given, Target
 from moderation.doctor.machine import Machine, Room
+from tests.detect.classifier.bare import without
 from tests.fakes import FakeUpstream, Script, json_script
 from tests.kitchen import POLICY
 from tests.test_upstream import certificate
@@ -231,6 +232,17 @@ def test_policies(tmp_path: Path, note: str, text: str | None, wanted: dict[str,
         worst["policy"] = min((one.state for one in found if one.check == "policy"), key=list(State).index)
     assert worst == wanted
     assert part in words(found)
+
+
+def test_a_model_that_another_stands_in_for(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(GOOD.replace("detectors: {mail", "detectors: {harm: {kind: model, engine: builtin, model: small}, mail"))
+    found = tuple(policies.look(made(tmp_path, policies=(str(path),)), without))
+    warned = [one for one in found if one.state is WARN and one.check == "detectors"]
+    assert [one.found for one in warned] == [
+        "harm: onnxruntime cannot be imported: ngram stands in for the model small, and finds less"]
+    assert warned[0].todo == "Install onnxruntime and tokenizers."
+    assert states(policies.look(made(tmp_path, policies=(str(path),))), "detectors") == [OK], "with onnxruntime nothing is said"
 
 
 # ---- the log ---------------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import argparse
 import fnmatch
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 from moderation.cli.verb import Argument, Verb
 
 if TYPE_CHECKING:
+    from moderation.detect.api import Detector
     from moderation.policy.cases import Result
     from moderation.policy.compile import Compiled
     from moderation.policy.faults import Fault
-    from moderation.policy.model import Rule, Test
+    from moderation.policy.model import Policy, Rule, Test
 
 
 def _compiled(file: str | None) -> tuple[Compiled, Path]:
@@ -60,18 +61,25 @@ def _overdue(found: Compiled, path: Path) -> Iterator[Fault]:
 
 def _test(args: argparse.Namespace) -> int:
     from moderation.detect.build import build
+    from moderation.detect.models import stand_ins
     from moderation.flow.trial import hanging, trial, without_models
     from moderation.policy.detectors import WITH_ENGINE
 
     found, path = _compiled(args.file)
     policy = found.usable()
     wanted = args.only
-    hangs = hanging(policy, () if args.models else WITH_ENGINE)
+    quiet = {name for name, spec in policy.detectors.items() if spec.kind in WITH_ENGINE and not args.models}
+    hangs = hanging(policy, quiet)
 
     def chosen(rule: Rule, test: Test) -> bool:
         return wanted is None or _named(wanted, f"{rule.id}/{test.name}")
 
-    make = build if args.models else without_models
+    def make(policy: Policy) -> Mapping[str, Detector]:
+        made = build(policy) if args.models else without_models(policy)
+        for name, told in stand_ins(made).items():
+            print(f"{path}: the detector {name}: {told}", file=sys.stderr)
+        return made
+
     results = trial(policy, make, lambda rule, test: chosen(rule, test) and not hangs(rule, test))
     left = sum(chosen(rule, test) and hangs(rule, test) for rule in policy.rules for test in rule.tests)
     failed = sum(not result.passed for result in results)

@@ -56,6 +56,8 @@ class _Judge:
         self._loader = FileLoader(1 << 20, Metrics(), tested=False)
         self._loop = asyncio.Runner()
         self._active = self._loader(policy, 1).active
+        for name, told in self._active.instead.items():
+            print(f"moderation: the detector {name}: {told}", file=sys.stderr)
 
     def verdict(self, text: str, phase: Phase, context: Mapping[str, str]) -> dict[str, Any]:
         """The verdict object. Nothing is written to a log."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from moderation.detect.api import Windowed
-from moderation.detect.classifier import FALLBACK, LEAST, Classifier, gated, loaded, names, shipped
+from moderation.detect.classifier import FALLBACK, LEAST, STORE, Classifier, Store, gated, loaded, names, shipped
 from moderation.detect.classifier.layout import counted, described
 from moderation.detect.classifier.manifest import MANIFEST, Manifest, read_manifest
 from moderation.detect.legible import Legible
@@ -36,10 +36,11 @@ _GATE = {
 
 
 class Models:
-    """The models of this machine; `folder` holds those that ship."""
+    """The models of this machine; `folder` holds those that ship, `store` runs them."""
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, store: Store = STORE) -> None:
         self._folder = folder
+        self._store = store
 
     @property
     def folder(self) -> Path:
@@ -70,7 +71,7 @@ class Models:
         pinned = counted(described(folder), _SCORES.get(str(said.options.get("scores"))))
         if said.pin != pinned.pin:
             raise UsageError(f"{_what(pinned)} is another than the policy pins: {pinned.pin}", str(folder))
-        model, instead = loaded(pinned, stand_in if ships and (stand_in / MANIFEST).exists() else None)
+        model, instead = loaded(pinned, stand_in if ships and (stand_in / MANIFEST).exists() else None, self._store)
         counts = {
             head.name: category
             for head in model.manifest.heads
@@ -93,7 +94,7 @@ class Models:
         if wanted == _NO_GATE or (wanted is None and not worth):
             return inner
         try:
-            return gated(inner, found, read_manifest(self.folder / FALLBACK))
+            return gated(inner, found, read_manifest(self.folder / FALLBACK), self._store)
         except UsageError as error:
             if wanted is None:  # all is asked of the model, then
                 return inner
@@ -131,7 +132,7 @@ def _what(found: Manifest) -> str:
     return MANIFEST if found.chances is None else "the model"
 
 
-def stand_in(detector: object) -> str | None:
-    """In words, what stands in for the model that a detector was meant to have; None where it is the one."""
-    inner = detector.inner if isinstance(detector, Legible) else None
-    return inner.instead if isinstance(inner, Classifier) else None
+def stand_ins(detectors: Mapping[str, object]) -> dict[str, str]:
+    """By detector: in words, what stands in for the model that it was meant to have. All others are what they should be."""
+    inner = {name: one.inner for name, one in detectors.items() if isinstance(one, Legible)}
+    return {name: one.instead for name, one in inner.items() if isinstance(one, Classifier) and one.instead is not None}

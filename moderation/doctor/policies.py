@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from moderation.detect.api import Detector
 from moderation.detect.build import build
-from moderation.detect.models import stand_in
+from moderation.detect.models import stand_ins
 from moderation.doctor.checks import Found, fault, ok, warn
 from moderation.doctor.given import Given
 from moderation.errors import UsageError
@@ -17,12 +18,13 @@ from moderation.policy.faults import Grade
 from moderation.policy.model import Policy
 
 
-def look(given: Given) -> Iterator[Found]:
+def look(given: Given, make: Callable[[Policy], Mapping[str, Detector]] = build) -> Iterator[Found]:
+    """`make` builds the detectors of a policy."""
     for name in given.policies:
-        yield from _policy(name)
+        yield from _policy(name, make)
 
 
-def _policy(name: str | None) -> Iterator[Found]:
+def _policy(name: str | None, make: Callable[[Policy], Mapping[str, Detector]]) -> Iterator[Found]:
     path = default_policy() if name is None else Path(name)
     found, sources = compiled(path)
     for said in found.faults:
@@ -34,13 +36,12 @@ def _policy(name: str | None) -> Iterator[Found]:
     shown = f"{policy.ref.id} ({path}), version {policy.ref.hash[:12]}"
     yield ok("policy", f"{shown}: {len(policy.rules)} rules; not signed: this version checks no signatures")
     try:
-        detectors = build(policy)
+        detectors = make(policy)
     except UsageError as error:
         yield fault("detectors", str(error))
         return
-    for name, made in detectors.items():
-        if (told := stand_in(made)) is not None:
-            yield warn("detectors", f"{name}: {told}", "Install onnxruntime and tokenizers.")
+    for name, told in stand_ins(detectors).items():
+        yield warn("detectors", f"{name}: {told}", "Install onnxruntime and tokenizers.")
     results = trial(policy, lambda _: detectors)
     failed = [one for one in results if not one.passed]
     for one in failed:

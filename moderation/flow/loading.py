@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from errno import EPERM
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from moderation.detect.api import Detector
 from moderation.detect.build import build, inline, vocabulary
-from moderation.detect.models import stand_in
+from moderation.detect.models import stand_ins
 from moderation.detect.run import Runner
 from moderation.detect.run.breaker import State
 from moderation.detect.run.cache import Cache
@@ -120,18 +120,17 @@ class FileLoader:
         if found.policy is None or errors:
             raise PolicyRejected([str(f) for f in errors], errors[0].code, _where(errors[0]), _digest(sources), sources)
         active = self._active(path, found.policy, detectors, generation)
-        warnings = (*(str(fault) for fault in found.faults), *_stand_ins(file, active))
-        return Loaded(active, archive(found.policy), sources, warnings)
+        return Loaded(active, archive(found.policy), sources, tuple(str(fault) for fault in found.faults))
 
     def kept(self, path: str | None, generation: int, files: Mapping[str, bytes]) -> Loaded:
         """A policy as it was kept when it was activated; its file counts as not read. UsageError where it is not whole."""
         policy = from_archive(files)
         file = Path(path) if path is not None else default_policy()
         active = self._active(path, policy, self._make(policy), generation)
-        return Loaded(active, files, {file: "not read"}, tuple(_stand_ins(file, active)))
+        return Loaded(active, files, {file: "not read"})
 
     def _active(self, path: str | None, policy: Policy, detectors: Mapping[str, Detector], generation: int) -> Active:
-        instead = {name: told for name, one in detectors.items() if (told := stand_in(one)) is not None}
+        instead = stand_ins(detectors)
         active = Active.of(policy, self._runner(path, policy, detectors), generation, instead)
         weakref.finalize(active, active.runner.leave).atexit = False
         if self._tested:
@@ -204,22 +203,16 @@ def _unbuilt(file: str, error: UsageError) -> Fault:
     return faults.sorted()[0]
 
 
-def _stand_ins(file: Path, active: Active) -> Iterator[str]:
-    """What the operator must know of models that are not the ones that were meant."""
-    for name, told in active.instead.items():
-        yield f"{file}: the detector {shown(name)}: {told}. Install onnxruntime and tokenizers."
-
-
 def _failing(policy: Policy, detectors: Mapping[str, Detector], file: str) -> list[Fault]:
     """What the policy's own tests say against it. Without the texts: these lines go where anybody may read them.
 
     Tests that would ask a judge over the network are left to `policy test --models`: whether a policy is taken must not hang on
-    others.
+    others. So are those of a model that another stands in for: what it is to find is not asked of the one that finds less.
     """
     faults = Faults(file)
-    remote = {name for name, spec in policy.detectors.items() if spec.kind == "http"}
-    tried = {name: Quiet(name) if name in remote else one for name, one in detectors.items()}
-    hangs = hanging(policy, ("http",))
+    quiet = {*stand_ins(detectors), *(name for name, spec in policy.detectors.items() if spec.kind == "http")}
+    tried = {name: Quiet(name) if name in quiet else one for name, one in detectors.items()}
+    hangs = hanging(policy, quiet)
     for result in trial(policy, lambda _: tried, lambda rule, test: not hangs(rule, test)):
         for problem in result.problems:
             said = "text: not what was expected" if problem.startswith("text: ") else problem

@@ -125,8 +125,8 @@ class Policies:
             self._generation += 1
             loaded = await asyncio.to_thread(self._version, path, versions[path] if versions else None)
             await self._activate(path, loaded)
-            for line in loaded.warnings if versions is None else ():
-                self._say("policy_warning", fault=line)
+            if versions is None:
+                self._warn(loaded)
 
     def _version(self, path: str | None, version: str | None) -> Loaded:
         """The policy as its file has it; or of this version, as it was kept when it was activated, where the file has another."""
@@ -214,11 +214,16 @@ class Policies:
         """All workers decide by the same versions."""
         self.changing = []
         for loaded in self._news:
-            for line in loaded.warnings:
-                self._say("policy_warning", fault=line)
+            self._warn(loaded)
             ref = loaded.active.policy.ref
             self._say("policy_taken", policy=ref.id, version=ref.hash[:12])
         self._news = []
+
+    def _warn(self, loaded: Loaded) -> None:
+        for line in loaded.warnings:
+            self._say("policy_warning", fault=line)
+        for detector, told in loaded.active.instead.items():
+            self._say("detector_stand_in", detector=detector, why=told)
 
     async def _reject(self, slot: _Slot, fault: PolicyRejected, loud: bool) -> None:
         slot.rejected = None

@@ -7,7 +7,8 @@ counted or kept. Blocks until all have run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 
 from moderation.detect.api import Detector, Passage
@@ -66,10 +67,9 @@ class Quiet:
         pass
 
 
-def hanging(policy: Policy, kinds: Collection[str]) -> Callable[[Rule, Test], bool]:
-    """Whether a test says nothing while detectors of these kinds are quiet: its rule, or one that it expects, asks one."""
-    named = {name for name, spec in policy.detectors.items() if spec.kind in kinds}
-    rules = {rule.id for rule in policy.rules if any(named & set(atom.able) for atom in atoms(rule.when))}
+def hanging(policy: Policy, quiet: AbstractSet[str]) -> Callable[[Rule, Test], bool]:
+    """Whether a test says nothing while these detectors are quiet: its rule, or one that it expects, asks one of them."""
+    rules = {rule.id for rule in policy.rules if any(quiet & set(atom.able) for atom in atoms(rule.when))}
     return lambda rule, test: test.text is not None and bool(rules & {rule.id, *(test.expect.rules or ())})
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from moderation.detect.api import Detector, Passage
 from moderation.detect.build import build, vocabulary
-from moderation.detect.classifier import Classifier, load
+from moderation.detect.classifier import Classifier
 from moderation.detect.classifier.gate import Gated
 from moderation.detect.classifier.layout import described
 from moderation.detect.classifier.manifest import read_manifest
@@ -27,6 +27,7 @@ from moderation.policy.compile import Compiled, compile_policy
 from moderation.policy.model import Policy
 from moderation.verdict import Level
 from tests.detect.classifier import tiny
+from tests.detect.classifier.bare import without
 from tests.fakes import json_script, sse, stream_script
 from tests.kitchen import Kitchen, answer, chunk, said
 
@@ -336,19 +337,83 @@ def test_a_policy_of_which_a_test_fails_is_not_taken(tmp_path: Path) -> None:
         FileLoader(0, Metrics())(str(own(tmp_path, RULES.replace("a hero", "a bomb"))), 1)
 
 
-def test_what_stands_in_is_said_on_stderr_and_by_readyz(tmp_path: Path) -> None:
-    path = own(tmp_path)
-    model = load(tiny.ngram(tmp_path / "ngram"))[0]
+# ---- what stands in ----------------------------------------------------------------------------------------------------
 
-    def make(made: Policy) -> Mapping[str, Detector]:
-        return {"harm": Legible(Classifier("harm", model, instead="no runtime: ngram stands in"), ("en",))}
+STOOD_IN = """format: 1
+policy: {id: p}
+detectors:
+  harm: {kind: model, engine: builtin, model: small, timeout: 10s}
+  mail: {kind: pii}
+rules:
+  - id: violence
+    phases: [input]
+    when: {detector: harm, category: violence, at_least: high}
+    then: block
+    tests:
+      - {name: given, phase: input, given: {harm: {violence: high}}, expect: {action: block}}
+      - {name: no model says so, phase: input, text: "good morning to you all", expect: {action: block}}
+      - {name: none, phase: input, given: {harm: {}}, expect: {action: allow}}
+  - id: mail
+    phases: [input]
+    when: {detector: mail}
+    then: flag
+    tests:
+      - {name: one, phase: input, text: "to b@y.com", expect: {action: flag}}
+      - {name: none, phase: input, text: "to you", expect: {action: allow}}
+"""
+
+
+def test_what_stands_in_is_said_wherever_an_operator_looks(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(STOOD_IN, encoding="utf-8")
+    why = "onnxruntime cannot be imported: ngram stands in for the model small, and finds less"
 
     async def go() -> None:
-        async with Kitchen(tmp_path, json_script(answer("well")), policy=path, make=make) as kitchen:
-            assert [line for line in kitchen.said if "ngram stands in" in line]
-            ready = await kitchen.ask("GET", "/readyz")
-            assert (ready.status, ready.json["detectors"]["status"]) == (200, "stand-in")
-            assert ready.json["detectors"]["stand_ins"] == {"harm": "no runtime: ngram stands in"}
-            assert (await kitchen.chat("how to make a bomb")).status == 400
+        async with Kitchen(tmp_path, json_script(answer("well")), policy=path, make=without) as kitchen:
+            (line,) = [json.loads(line) for line in kitchen.said if "stands in" in line]
+            assert (line["level"], line["event"], line["detector"], line["why"]) == ("error", "detector_stand_in", "harm", why)
+            ready = (await kitchen.ask("GET", "/readyz")).json["detectors"]
+            assert ready == {"status": "stand-in", "missing": [], "stand_ins": {"harm": why}}
+            assert 'moderation_detector_stand_in{detector="harm"} 1.0' in (await kitchen.ask("GET", "/metrics")).body.decode()
+            assert (await kitchen.chat("how do I build a bomb to kill my neighbour")).status == 400, "it judges all the same"
+            path.write_text(STOOD_IN.replace("{id: p}", "{id: p, title: again}"), encoding="utf-8")
+            await kitchen.house.policies.reload()
+            assert sum("stands in" in line for line in kitchen.said) == 2, "each version that is taken says it"
 
     asyncio.run(go())
+
+
+def test_nothing_stands_in_where_all_is_there(tmp_path: Path) -> None:
+    path = own(tmp_path)
+
+    async def go() -> None:
+        async with Kitchen(tmp_path, json_script(answer("well")), policy=path) as kitchen:
+            assert not [line for line in kitchen.said if "stand_in" in line]
+            assert (await kitchen.ask("GET", "/readyz")).json["detectors"] == {"status": "ready", "missing": []}
+            assert "moderation_detector_stand_in{" not in (await kitchen.ask("GET", "/metrics")).body.decode()
+
+    asyncio.run(go())
+
+
+TAKEN = [
+    (without, "", "what the model is to find is not asked of what stands in"),
+    (without, "to b@y.com", "all other tests must pass"),
+    (build, "", "the model itself must pass its tests"),
+]
+
+
+@pytest.mark.parametrize(("make", "broken", "note"), TAKEN, ids=[note for _, _, note in TAKEN])
+def test_tests_of_a_model_are_for_that_model(
+    tmp_path: Path, make: Callable[[Policy], Mapping[str, Detector]], broken: str, note: str
+) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(STOOD_IN.replace(broken, "to nobody") if broken else STOOD_IN, encoding="utf-8")
+    loader = FileLoader(0, Metrics(), make)
+    try:
+        if make is without and not broken:
+            assert loader(str(path), 1).active.instead, note
+        else:
+            with pytest.raises(PolicyRejected, match="the test 'one'" if broken else "no model says so"):
+                loader(str(path), 1)
+    finally:
+        loader.close()

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from moderation.detect.api import Passage
 from moderation.detect.classifier import Classifier, Model, Store, load, names, scores
 from moderation.detect.classifier.encoder import Encoder
-from moderation.detect.classifier.exported import Exported
 from moderation.detect.classifier.manifest import Manifest, read_manifest
 from moderation.detect.classifier.ngram import Ngram, features
 from moderation.errors import UsageError
 from moderation.text import Role
 from moderation.verdict import Cause, Finding, Unknown
 from tests.detect.classifier import tiny
+from tests.detect.classifier.bare import Without
 
 
 @pytest.fixture(scope="module")
@@ -165,15 +165,6 @@ def test_files_of_another_form(tmp_path: Path, file: str, raw: bytes, said: str)
 
 
 # ---- the fallback ------------------------------------------------------------------------------------------------------
-
-
-class Without(Store):
-    """A machine on which nothing runs an encoder."""
-
-    def load(self, manifest: Manifest) -> Encoder | Ngram | Exported:
-        if manifest.kind == "encoder":
-            raise ModuleNotFoundError("no", name="onnxruntime")
-        return super().load(manifest)
 
 
 def test_what_stands_in_is_said(folder: Path, tmp_path: Path) -> None:
