@@ -11,7 +11,7 @@ import pytest
 
 from moderation.detect.api import Detector, Passage
 from moderation.detect.build import build, vocabulary
-from moderation.detect.classifier import Classifier
+from moderation.detect.classifier import Classifier, shipped
 from moderation.detect.classifier.gate import Gated
 from moderation.detect.classifier.layout import described
 from moderation.detect.classifier.manifest import read_manifest
@@ -167,7 +167,12 @@ GATES = [
     ("{kind: model, engine: builtin, model: tiny, options: {gate: ngram}}", {"default": False}, True, "wanted"),
     ("{kind: model, engine: builtin, model: tiny, levels: {low: 0.3, high: 0.9}}", {}, False, "not measured so far below"),
     ("{kind: model, engine: builtin, model: tiny, levels: {high: 0.9}}", {}, True, "above what was measured"),
-    ("{kind: model, engine: builtin, model: tiny, levels: {low: 0.3, high: 0.9}, options: {gate: ngram}}", {}, True, "wanted all the same"),
+    (
+        "{kind: model, engine: builtin, model: tiny, levels: {low: 0.3, high: 0.9}, options: {gate: ngram}}",
+        {},
+        True,
+        "wanted all the same",
+    ),
 ]
 
 
@@ -278,6 +283,35 @@ def test_requests_and_answers(tmp_path: Path) -> None:
                 assert (await kitchen.chat(messages)).status == 400, sent
 
     asyncio.run(go())
+
+
+def test_the_log_tells_a_model_with_a_gate_from_one_without(tmp_path: Path) -> None:
+    """What the gate settles was not judged by the model: the log names neither alone, but both together."""
+    pin = read_manifest(shipped() / "ngram").pin
+    folder = tiny.encoder(tmp_path / "mine", gate={"pin": pin, "below": 0.0, "default": True, "languages": ["en"]})
+    said = f"kind: model, engine: onnx, model: {folder}, pin: '{read_manifest(folder).pin}'"
+    found = {}
+    for name, more in (("plain", ""), ("gated", ", options: {gate: ngram}")):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(policy(f"{{{said}{more}}}"), "utf-8")
+        (detector,) = build(compile_policy(path.read_bytes(), "p.yaml", vocabulary(), lambda name: b"").usable(), {}).values()
+
+        async def go(path: Path = path, name: str = name) -> None:
+            async with Kitchen(tmp_path / name, json_script(answer("well")), policy=path) as kitchen:
+                reply = await kitchen.chat("Good morning!")
+                (decided,) = [
+                    one
+                    for one in kitchen.leaves(reply.header("x-request-id") or "")
+                    if one["kind"] == "decision" and not one["n"]
+                ]
+                found[name] = json.loads(json.dumps(decided["det"]))[0]["bin"]
+
+        (tmp_path / name).mkdir()
+        asyncio.run(go())
+        assert found[name] == detector.version
+        assert isinstance(detector, Legible)
+        assert isinstance(detector.inner, Gated) is (name == "gated")
+    assert found["plain"] != found["gated"]
 
 
 TEXT = (
