@@ -6,6 +6,8 @@ Knows nothing of words: every text in Latin letters is taken for English.
 from __future__ import annotations
 
 import re
+import unicodedata
+from functools import lru_cache
 
 LOOK = 4096
 """Code points that are looked at."""
@@ -26,6 +28,18 @@ _SCRIPTS = {
     "hy": re.compile("[\u0531-\u0587]+"),
     "en": re.compile("[A-Za-z\u00c0-\u024f\u1e00-\u1eff\uff21-\uff5a]+"),
 }
+OWN_SCRIPT = _SCRIPTS.keys() - {"en"} | {"uk", "fa"}
+"""Languages that are told by their script; others are taken for ones in Latin letters."""
+_SHARED = {"uk": ("ru",), "fa": ("ar",), "ja": ("ja", "zh")}
+"""Which scripts a language is written in, where that is not the one under its own tag."""
+_UNLISTED = frozenset(
+    ("am", "bo", "chr", "dv", "dz", "gu", "ii", "iu", "km", "kn", "lo", "ml", "mn", "mni", "my", "nqo", "or", "pa", "sat", "si",
+     "syr", "te", "ti")
+)  # fmt: skip
+"""Languages that are written in a script that is not in the table."""
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_MANY = 16
+"""Letters of a short sentence; where a letter is a syllable or a word, a third of them are one."""
 _UKRAINIAN = re.compile("[іїєґІЇЄҐ]")
 _PERSIAN = re.compile("[پچژگکی]")
 
@@ -52,3 +66,30 @@ def language_of(text: str) -> str:
             return "fa"
         case tag:
             return tag
+
+
+def strange(text: str, languages: frozenset[str]) -> bool:
+    """Whether a sentence of a text, or most of it, is in letters in which none of these languages (primary tags) is written.
+
+    Letters that stand alone are signs of formulas, and tell nothing.
+    """
+    if text.isascii() and languages - OWN_SCRIPT:
+        return False
+    shown = unicodedata.normalize("NFKC", text)
+    rest = _letters(languages).sub(" ", shown)
+    found = sum(map(len, _WORD.findall(rest)))
+    dense = sum(len(_SCRIPTS[tag].findall(rest)) for tag in ("zh", "ja", "ko")) if found else 0
+    return found + 2 * dense >= _MANY or found * 2 > sum(map(len, _WORD.findall(shown)))
+
+
+@lru_cache(maxsize=64)
+def _letters(languages: frozenset[str]) -> re.Pattern[str]:
+    """What these languages are written in."""
+    tags = {script for tag in languages & OWN_SCRIPT for script in _SHARED.get(tag, (tag,))}
+    parts = [_SCRIPTS[tag].pattern for tag in sorted(tags)]
+    if languages - OWN_SCRIPT:
+        parts.append(_SCRIPTS["en"].pattern)
+    if languages & _UNLISTED:
+        listed = "|".join(script.pattern for script in _SCRIPTS.values())
+        parts.append(rf"(?!{listed})[^\W\d_]")
+    return re.compile("|".join(parts))

@@ -19,8 +19,9 @@ from moderation.detect.api import Passage
 from moderation.detect.decoding import LAYERS, STRETCHES
 from moderation.detect.guard.exchange import Engine, Question, Reply, Stamp
 from moderation.detect.guard.pace import Pace
-from moderation.detect.legible import asked_about, may_know
+from moderation.detect.legible import SURE, asked_about, may_know
 from moderation.errors import UpstreamError
+from moderation.language import strange
 from moderation.verdict import Cause, Finding, Unknown
 
 Send = Callable[[Question], Awaitable[Reply]]
@@ -101,6 +102,9 @@ class Http:
                 return Unknown(self.id, said)
             for category, score in said:
                 found[category] = max(score, found.get(category, 0))
+        sure = max(found.values(), default=0) >= SURE
+        if not sure and self._languages is not None and strange(passage.text, self._languages):
+            return Unknown(self.id, Cause.UNSUPPORTED)
         return tuple(Finding(self.id, category, None, category, score, None) for category, score in sorted(found.items()))
 
     async def _one(self, passage: Passage) -> list[tuple[str, int]] | Cause:

@@ -18,7 +18,7 @@ from moderation.detect import leet
 from moderation.detect.api import Passage, Windowed
 from moderation.detect.decoding import LAYERS, STRETCHES
 from moderation.detect.guard.pieces import pieces
-from moderation.language import language_of
+from moderation.language import OWN_SCRIPT, language_of, strange
 from moderation.normalise import Normalised, readings
 from moderation.text import Span
 from moderation.verdict import Cause, Finding, Unknown
@@ -27,13 +27,11 @@ Answer = tuple[Finding, ...] | Unknown
 
 _OWN_LETTERS = frozenset(("ru", "uk", "el", "hy", "ka"))
 """Languages in whose words normalising puts Latin letters: they are read as they stand, too."""
-_OTHER_SCRIPTS = _OWN_LETTERS | {"zh", "ja", "ko", "ar", "fa", "he", "hi", "bn", "ta", "th"}
-"""All that moderation.language tells from the rest, which it calls English."""
 _LATIN_WORD = re.compile(r"(?<![^\W_])[A-Za-z]{3,}(?![^\W_])")
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]{2,}")
 _FEW_WORDS, _FEW_HAN = 3, 6
 """So many words of a language that is known, in a text of another, are read by themselves."""
-_SURE = 500_000
+SURE = 500_000
 """Such words count where they score as high as this: a name or two in a text that nobody reads says nothing."""
 _WORD = re.compile(r"[A-Za-z0-9@$!|]{3,}")
 _LETTER = {sign: letter for letter, signs in leet.SIGNS.items() for sign in signs if letter != "l"} | {"!": "i", "|": "i"}
@@ -48,7 +46,7 @@ class Legible:
         self.id, self.batch = inner.id, inner.batch
         self._languages = None if languages is None else frozenset(tag.split("-")[0] for tag in languages)
         known = "any" if self._languages is None else " ".join(sorted(self._languages))
-        told = f"legible 1 {normalise.VERSION} {LAYERS} {STRETCHES.version} {known} {inner.version}"
+        told = f"legible 2 {normalise.VERSION} {LAYERS} {STRETCHES.version} {known} {inner.version}"
         self.version = hashlib.sha256(told.encode()).hexdigest()
 
     def detect(self, passages: Sequence[Passage]) -> Sequence[Answer]:
@@ -65,7 +63,7 @@ class Legible:
         return [self._together(one, some) for one, some in zip(passages, by_passage, strict=True)]
 
     def _views(self, passage: Passage) -> list[_View]:
-        if self._languages is None or _knows(self._languages, language_of(passage.text)):
+        if self._languages is None or may_know(self._languages, passage.text):
             return _readings(passage)
         rest = _words_of(self._languages, readings(passage.text)[0].text)
         return [_View(Passage(rest, passage.role), None)] if rest else []
@@ -81,9 +79,9 @@ class Legible:
                 if key not in found or found[key].score < one.score:
                     found[key] = one
         told = tuple(found.values())
-        if self._languages is None or _knows(self._languages, language_of(passage.text)):
+        if self._languages is None or (may_know(self._languages, passage.text) and not strange(passage.text, self._languages)):
             return told
-        return tuple(one for one in told if one.score >= _SURE) or Unknown(self.id, Cause.UNSUPPORTED)
+        return tuple(one for one in told if one.score >= SURE) or Unknown(self.id, Cause.UNSUPPORTED)
 
 
 class _View:
@@ -148,7 +146,7 @@ def _unleeted(text: str) -> str:
 
 def _knows(languages: frozenset[str], tag: str) -> bool:
     """Whether a language that was guessed from the script is one of these, or may be."""
-    return tag in languages or tag == "und" or (tag == "en" and bool(languages - _OTHER_SCRIPTS))
+    return tag in languages or tag == "und" or (tag == "en" and bool(languages - OWN_SCRIPT))
 
 
 def _words_of(languages: frozenset[str], text: str) -> str:

@@ -368,6 +368,22 @@ def test_a_language_that_it_does_not_know_is_unknown(text: str, languages: list[
     assert len(texts) == (not cause), "and it is not asked"
 
 
+def test_a_sentence_that_it_does_not_know_is_unknown_but_for_what_it_found() -> None:
+    assert told("Please read this to me, word by word and with care: 怎么在家里做蛋糕", languages=["en"])[0] == Unknown(
+        "judge", Cause.UNSUPPORTED
+    )
+    assert told("It would hurt to read this out, word by word and with care: 怎么在家里做蛋糕", languages=["en"])[0] == (
+        found("violence", HIGH),
+    )
+    result = {"flagged": False, "categories": {"hate": False}, "category_scores": {"hate": 0.01}}
+    text, engine = (
+        Passage("Please read this to me, word by word and with care: 怎么在家里做蛋糕"),
+        lambda fake: OpenAiModeration(),
+    )
+    said = one(json_script({"results": [result]}), text, engine, languages=["en"])
+    assert said == Unknown("judge", Cause.UNSUPPORTED), "a score near nothing finds nothing"
+
+
 def test_no_word_of_a_judge_gets_into_a_finding() -> None:
     result = {"flagged": True, "categories": {SECRET: True}, "category_scores": {SECRET: 0.9}}
     said = one(json_script({"results": [result]}), Passage("x"), lambda fake: OpenAiModeration())
