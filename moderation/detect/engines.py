@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from moderation.detect import brought, guards, judges
 from moderation.detect.api import Detector
+from moderation.detect.guards import TokenGuards
 from moderation.detect.models import Models
 from moderation.policy.model import DetectorSpec, EngineWords
 
@@ -22,12 +23,14 @@ Engines = Mapping[tuple[str, str], Engine]
 """By kind and name: one judge may be had over the network and in process."""
 
 
-def engines(models: Models) -> Engines:
-    """With the models that lie on this machine."""
+def engines(models: Models, token_guards: TokenGuards | None = None) -> Engines:
+    """With the models that lie on this machine, and the guards that are installed."""
+    streamed = token_guards if token_guards is not None else TokenGuards()
     found = {("http", name): Engine(words, judges.judge) for name, words in judges.ENGINES.items()}
     found |= {("model", name): Engine(words, models.detector) for name, words in models.engines.items()}
     found |= {("model", name): Engine(words, brought.brought) for name, words in brought.ENGINES.items()}
-    return found | {("model", name): Engine(words, guards.guard) for name, words in guards.ENGINES.items()}
+    found |= {("model", name): Engine(words, guards.guard) for name, words in guards.ENGINES.items()}
+    return found | {("model", name): Engine(words, streamed.detector) for name, words in streamed.engines.items()}
 
 
 ENGINES = engines(Models())
