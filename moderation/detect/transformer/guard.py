@@ -14,7 +14,8 @@ from moderation.detect.api import Passage
 from moderation.detect.decoding import LAYERS, STRETCHES
 from moderation.detect.guard.chat import Message
 from moderation.detect.guard.qwen3guard import CATEGORY, LIMIT, MAX_TOKENS, Strictness, judged, messages
-from moderation.detect.legible import asked_about, may_know
+from moderation.detect.legible import SURE, asked_about, may_know
+from moderation.language import strange
 from moderation.verdict import Cause, Finding, Unknown
 
 
@@ -75,4 +76,7 @@ class Guard:
                 category = self._counts[each.label]
                 if each.score and category in self._categories:
                     found[category] = max(each.score, found.get(category, 0))
+        sure = max(found.values(), default=0) >= SURE
+        if not sure and self._languages is not None and strange(passage.text, self._languages):
+            return Unknown(self.id, Cause.UNSUPPORTED)
         return tuple(Finding(self.id, category, None, category, score, None) for category, score in sorted(found.items()))

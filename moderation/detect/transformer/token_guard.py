@@ -17,7 +17,8 @@ from moderation.detect.api import Passage
 from moderation.detect.decoding import LAYERS, STRETCHES
 from moderation.detect.guard.qwen3guard import Strictness
 from moderation.detect.guard.qwen3guard_stream import ASSISTANT, USER, USER_END, Verdict, category, confirmed, verdict
-from moderation.detect.legible import may_know, spelt_out
+from moderation.detect.legible import SURE, may_know, spelt_out
+from moderation.language import strange
 from moderation.text import Role, Span
 from moderation.verdict import Cause, Finding, Unknown
 
@@ -121,6 +122,9 @@ class TokenGuard:
                         found[key] = Finding(self.id, name, None, name, said.score, place)
         except _Lost:
             return Unknown(self.id, Cause.INVALID)
+        sure = max((one.score for one in found.values()), default=0) >= SURE
+        if not sure and self._languages is not None and strange(passage.text, self._languages):
+            return Unknown(self.id, Cause.UNSUPPORTED)
         return tuple(found[key] for key in sorted(found))
 
     def _read(self, passage: Passage) -> list[tuple[Span, Verdict]]:

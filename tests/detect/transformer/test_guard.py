@@ -96,6 +96,12 @@ def test_a_language_that_it_does_not_know_is_not_asked_about() -> None:
     guard = Guard("g", scribe, Strictness.GRADED, ALL, None, ["en"])
     assert [told(one) for one in guard.detect([Passage("你好，今天的天气很好。"), Passage("hello")])] == [Cause.UNSUPPORTED, {}]
     assert len(scribe.asked) == 1
+    mixed = Passage(
+        "Hello there, my friend, this is the garden of our little town, where the weather has been fine all week. Это просто обычный русский текст о погоде в нашем городе."
+    )
+    assert told(guard.detect([mixed])[0]) is Cause.UNSUPPORTED, "a sentence that it does not read is not safe"
+    unsafe = Guard("g", Scribe(tiny.UNSAFE), Strictness.GRADED, ALL, None, ["en"])
+    assert told(unsafe.detect([mixed])[0]) == {"violence": HIGH}, "what it is sure of counts all the same"
 
 
 def test_only_what_the_policy_wants_and_under_its_names() -> None:

@@ -175,3 +175,9 @@ def test_a_language_that_it_does_not_know_opens_no_stream() -> None:
     one = TokenGuard("g", streamed(model), PIN, Strictness.GRADED, ALL, None, ["en"])
     assert told(one.detect([Passage("你好，今天的天气很好。", R)])[0]) is Cause.UNSUPPORTED
     assert not model.states
+    mixed = Passage(
+        "Hello there, my friend, this is the garden of our little town, where the weather has been fine all week. Это просто обычный русский текст о погоде в нашем городе.",
+        R,
+    )
+    assert told(one.detect([mixed])[0]) is Cause.UNSUPPORTED, "a sentence that it does not read is not safe"
+    assert model.all_closed
