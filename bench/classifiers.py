@@ -177,7 +177,7 @@ async def chats(model: Model, found: Manifest, gate: Manifest | None, texts: Seq
             for turn in range(1, turns + 1):
                 history = texts[start : start + turn]
                 brought += sum(len(windows(text, INPUT_WINDOW)) for text in history)
-                await runner.examine(history, frozenset(("m",)), f"chat {start}", INPUT_WINDOW, [Role.PROMPT] * turn)
+                await runner.examine(history, frozenset(("m",)), f"chat {start}", INPUT_WINDOW)
     finally:
         await runner.end()
         runner.close()

@@ -9,13 +9,14 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import product
 
 from moderation.act import LITERAL, Change, Names, apply, merge
-from moderation.detect.run import BREATH, Runner
+from moderation.detect.run import BREATH, Asked, Runner
 from moderation.flow.acting import Located, Made, Removal, Ruling, act, stuck
 from moderation.flow.seams import crossing, seams
 from moderation.judge import Seen, bare_window, blocker, by_window, joined, named, see, window
-from moderation.policy.decide import needs
+from moderation.policy.decide import heard, needs
 from moderation.policy.limits import decide_all, media_window, uneditable_window, unread_windows
 from moderation.policy.model import Policy
 from moderation.sentence import ANSWER_WINDOW, INPUT_WINDOW
@@ -48,12 +49,21 @@ class Active:
     """The detectors that each phase needs."""
     instead: Mapping[str, str] = field(default_factory=dict)
     """By detector: in words, what stands in for the model that it was meant to have."""
+    _asked: Mapping[tuple[Phase, Channel, Turn], Asked] = field(default_factory=dict)
+
+    def asked(self, phase: Phase, channel: Channel, turn: Turn = Turn.NEW) -> Asked:
+        """Who wrote such a text, and the window detectors that it is for: no rule takes up what others say of it."""
+        return self._asked[phase, channel, turn]
 
     @classmethod
     def of(cls, policy: Policy, runner: Runner, generation: int, instead: Mapping[str, str] | None = None) -> Active:
         """With all that can be told from the policy alone."""
         wanted = {phase: needs(policy, phase) for phase in Phase}
-        return cls(policy, runner, generation, policy.named("model"), policy.named("tool"), wanted, dict(instead or {}))
+        asked = {
+            place: (ROLES.get(place[1], Role.PROMPT), heard(policy, *place) & runner.windowed)
+            for place in product(Phase, Channel, Turn)
+        }
+        return cls(policy, runner, generation, policy.named("model"), policy.named("tool"), wanted, dict(instead or {}), asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,9 +229,9 @@ async def _rule(
         flat = _owners(owners, indexes, len(windows), pictures)
         windows += [media_window(m) for m in pictures]
         return Ruling(phase, decide_all(active.policy, phase, scope, windows), tuple(windows), ()), flat
-    roles = [ROLES.get(s.channel, Role.PROMPT) for s in segments] if wanted & active.runner.windowed else ()
+    asked = [active.asked(phase, s.channel, s.turn) for s in segments] if wanted & active.runner.windowed else ()
     texts = [s.text for s in segments]
-    examined = await active.runner.examine(texts, wanted, scope.tenant, size, roles) if segments else ()
+    examined = await active.runner.examine(texts, wanted, scope.tenant, size, asked) if segments else ()
     windows, flat, found = [], list[int](), list[Located]()
     calls: dict[tuple[str, str | None], int] = {}
     for turn, (index, segment, one) in enumerate(zip(indexes, segments, examined, strict=True), 1):
@@ -250,7 +260,8 @@ async def _rule(
         await _across(active, conversation.segments, wanted, scope.tenant, frozenset(indexes), supplied, windows, found, flat)
     windows += [media_window(m) for m in pictures]
     flat += [-1] * len(pictures)
-    outcome, models = decide_all(active.policy, phase, scope, windows), active.runner.versions(wanted)
+    outcome = decide_all(active.policy, phase, scope, windows)
+    models = active.runner.versions(frozenset().union(*(names for _, names in asked)))
     return Ruling(phase, outcome, tuple(windows), tuple(found), models), flat
 
 

@@ -91,7 +91,7 @@ class Plan:
             wanted = self.active.wanted[phase]
             local = {name: runner.behind(name) for name in sorted(wanted - windowed)}
             wait = patience(policy, phase, channel, self.scope, windowed)
-            known = Reading(wait, local, wanted & windowed)
+            known = Reading(wait, local, self.active.asked(phase, channel)[1])
             if wait is Patience.NONE_NEEDED:
                 known = Reading(wait)
             self._readings[(phase, channel)] = known
@@ -165,6 +165,8 @@ class Carrier:
     _done: bytes = b""
     """The upstream's [DONE], as it came."""
     _content: dict[Phase, GrowingContent] = field(default_factory=dict)
+    _asked: dict[Phase, frozenset[str]] = field(default_factory=dict)
+    """The window detectors that texts of a phase were given to."""
     _jobs: dict[asyncio.Task[list[Judged]], int] = field(default_factory=dict)
 
     async def run(self) -> None:
@@ -348,7 +350,7 @@ class Carrier:
         content = self._content.get(note.phase) if note.final else None
         told = content.content() if content else None
         try:
-            models = self.active.runner.versions(self.active.wanted[note.phase])
+            models = self.active.runner.versions(self._asked.get(note.phase, frozenset()))
             self.entry.decide(note.phase, note.outcome, note.windows, content=told, edits=edits, models=models)
         except RecordTooLarge:
             lost = self._lost(note)
@@ -369,11 +371,13 @@ class Carrier:
         return Note(note.phase, outcome, windows, (), final=True)
 
     async def _inspect(self, command: Inspect) -> list[Judged]:
-        texts, roles = command.texts, [ROLES.get(command.channel, Role.PROMPT)] * len(command.texts)
+        texts, names = command.texts, command.detectors & self.active.runner.windowed
+        asked = (ROLES.get(command.channel, Role.PROMPT), names)
+        self._asked[command.phase] = self._asked.get(command.phase, frozenset()) | names
         # What is not whole is one window already: one as long as it is stays one.
         size = ANSWER_WINDOW if command.whole else max(map(len, texts)) + 1
         examined = await self.active.runner.examine(
-            texts, command.detectors, self.scope.tenant, size, roles, command.before
+            texts, command.detectors, self.scope.tenant, size, [asked] * len(texts), command.before
         )
         return [Judged(one.windows, one.findings, one.unknown) for one in examined]
 

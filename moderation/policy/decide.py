@@ -15,11 +15,11 @@ from typing import assert_never
 
 from moderation.policy.conditions import Atom, Condition, Group, Kind
 from moderation.policy.model import Over, Policy, Rule
-from moderation.policy.reading import Patience, needs, patience
+from moderation.policy.reading import Patience, heard, needs, patience
 from moderation.text import Phase, Scope, Turn
 from moderation.verdict import Action, Cause, Fired, Key, Mode, OnFailure, Outcome, Unknown, Window
 
-__all__ = ["Patience", "decide", "needs", "patience"]
+__all__ = ["Patience", "decide", "heard", "needs", "patience"]
 
 _SPANS = (Action.PSEUDONYMISE, Action.REDACT)
 

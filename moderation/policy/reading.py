@@ -5,7 +5,7 @@ Answers from the rules alone, without any signal. Knows nothing of streams or of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum, IntEnum
 from typing import assert_never
 
@@ -34,13 +34,32 @@ class Patience(Enum):
 
 def needs(policy: Policy, phase: Phase) -> frozenset[str]:
     """The detectors that a rule of this phase can use, and those whose findings tell where a value came from."""
-    wanted = {name for rule in policy.rules_in(phase) for atom in atoms(rule.when) for name in atom.able}
-    if phase in _SUPPLYING:
-        for rule in policy.rules:
-            for atom in atoms(rule.when) if rule.mode is not Mode.OFF else ():
-                if any(test.key == "span_origin" for test in atom.tests):
-                    wanted.update(atom.able)
-    return frozenset(wanted)
+    asking = (atom for rule in policy.rules_in(phase) for atom in atoms(rule.when))
+    return _able(asking) | _telling_origin(policy, phase)
+
+
+def heard(policy: Policy, phase: Phase, channel: Channel, turn: Turn) -> frozenset[str]:
+    """Of those, the ones that a text of this channel and turn is for: what others find there, no condition can take up."""
+    asking = (atom for rule in policy.rules_in(phase) for atom in atoms(rule.when) if _stands(atom, channel, turn))
+    return _able(asking) | _telling_origin(policy, phase)
+
+
+def _able(asking: Iterable[Atom]) -> frozenset[str]:
+    return frozenset(name for atom in asking for name in atom.able)
+
+
+def _stands(atom: Atom, channel: Channel, turn: Turn) -> bool:
+    """What the atom asks of channel and turn holds; of the tool, it may."""
+    place = {"channel": channel, "turn": turn}
+    return all(test.admits(place[test.key]) for test in atom.signal if test.key in place)
+
+
+def _telling_origin(policy: Policy, phase: Phase) -> frozenset[str]:
+    if phase not in _SUPPLYING:
+        return frozenset()
+    rules = (rule for rule in policy.rules if rule.mode is not Mode.OFF)
+    asking = (atom for rule in rules for atom in atoms(rule.when))
+    return _able(atom for atom in asking if any(test.key == "span_origin" for test in atom.tests))
 
 
 class _Hang(IntEnum):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from moderation.detect.api import Detector, Passage
 from moderation.detect.build import build, vocabulary
-from moderation.detect.classifier import Classifier, shipped
+from moderation.detect.classifier import Classifier, load, shipped
 from moderation.detect.classifier.gate import Gated
 from moderation.detect.classifier.layout import described
 from moderation.detect.classifier.manifest import read_manifest
@@ -25,7 +25,7 @@ from moderation.metrics import Metrics
 from moderation.policy.archive import archive, from_archive
 from moderation.policy.compile import Compiled, compile_policy
 from moderation.policy.model import Policy
-from moderation.verdict import Level
+from moderation.verdict import Finding, Level, Unknown
 from tests.detect.classifier import tiny
 from tests.detect.classifier.bare import without
 from tests.fakes import json_script, sse, stream_script
@@ -312,6 +312,39 @@ def test_the_log_tells_a_model_with_a_gate_from_one_without(tmp_path: Path) -> N
         assert isinstance(detector, Legible)
         assert isinstance(detector.inner, Gated) is (name == "gated")
     assert found["plain"] != found["gated"]
+
+
+def test_a_model_reads_only_the_texts_that_a_rule_asks_it_about(tmp_path: Path) -> None:
+    rules = RULES.replace("{category: violence}", "{category: violence, channel: user, turn: new}").replace("tool_result, ", "")
+    asked: list[Passage] = []
+
+    class Listening(Classifier):
+        def detect(self, passages: Sequence[Passage]) -> Sequence[tuple[Finding, ...] | Unknown]:
+            asked.extend(passages)
+            return super().detect(passages)
+
+    path = own(tmp_path, rules)
+    model = load(tmp_path / "mine")[0]
+
+    async def go() -> None:
+        scripts = [json_script(answer("all is well"))] * 3
+        make = lambda made: {"harm": Listening("harm", model)}  # noqa: E731
+        async with Kitchen(tmp_path, *scripts, policy=path, make=make) as kitchen:
+            asked.clear()
+            before = [{"role": "system", "content": "the app's bomb"}, {"role": "user", "content": "a bomb, once"},
+                      {"role": "assistant", "content": "no bomb here"}, {"role": "tool", "tool_call_id": "x", "content": "bomb"}]
+            quiet = await kitchen.chat([*before, {"role": "user", "content": "hello"}])
+            assert (quiet.status, [one.text for one in asked]) == (200, ["hello"])
+            last = await kitchen.chat([*before, {"role": "user", "content": "one more bomb"}])
+            assert (last.status, [one.text for one in asked]) == (400, ["hello", "one more bomb"])
+            silent = await kitchen.chat([{"role": "system", "content": "the app's bomb"}, {"role": "assistant", "content": "hm"}])
+            assert (silent.status, len(asked)) == (200, 2)
+            for reply, ids in ((quiet, ["harm"]), (last, ["harm"]), (silent, [])):
+                leaves = kitchen.leaves(reply.header("x-request-id") or "")
+                decided = [one for one in leaves if one["kind"] == "decision" and one["phase"] == "input"]
+                assert [one["id"] for one in json.loads(json.dumps(decided[0]["det"]))] == ids, "the log names who was asked"
+
+    asyncio.run(go())
 
 
 TEXT = (

@@ -10,7 +10,7 @@ from itertools import accumulate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moderation.policy.decide import decide
+from moderation.policy.decide import decide, heard
 from moderation.text import Channel, Origin, Phase, Scope, Turn
 from moderation.verdict import Cause, Key, Outcome, Signal, Unknown, Window
 from tests.policy import oracle
@@ -172,3 +172,27 @@ def test_a_failure_never_loosens(rules: dict[str, str], windows: list[Window], p
         for w in windows
     ]  # fmt: skip
     assert decide(strict, phase, Scope(), lost).action >= decide(strict, phase, Scope(), answered).action
+
+
+@settings(max_examples=400, deadline=None)
+@given(rule_sets(), window_lists(), _PHASES, _SCOPES)
+def test_a_detector_that_is_not_heard_of_a_text_decides_nothing_there(
+    rules: dict[str, str], windows: list[Window], phase: Phase, scope: Scope
+) -> None:
+    """So a model or a judge need not be asked about it: whether it would find something or fail."""
+    made = policy(**rules)
+    windows = [replace(window, signals=tuple(_declared(signal) for signal in window.signals)) for window in windows]
+
+    def without(window: Window) -> Window:
+        bare = window.signals[0].key
+        ours = heard(made, phase, bare.channel, bare.turn) | {None}
+        signals = tuple(signal for signal in window.signals if signal.key.detector in ours)
+        return Window(signals, tuple(one for one in window.unknown if one.detector in ours))
+
+    one, other = decide(made, phase, scope, windows), decide(made, phase, scope, [without(window) for window in windows])
+    assert (one.action, one.would, one.fired, one.message) == (other.action, other.would, other.fired, other.message)
+
+
+def _declared(signal: Signal) -> Signal:
+    """Only `cards` has entities; what a detector does not declare, the runner takes for a failure."""
+    return signal if signal.key.detector == "cards" else replace(signal, key=replace(signal.key, entity=None))

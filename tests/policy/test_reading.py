@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from moderation.policy.reading import Patience, needs, patience
-from moderation.text import Channel, Phase, Scope
+from moderation.policy.reading import Patience, heard, needs, patience
+from moderation.text import Channel, Phase, Scope, Turn
 from tests.policy.doubles import HEAD, policy
 
 _N, _L, _W, _A = Patience.NONE_NEEDED, Patience.LOCAL, Patience.WINDOW, Patience.ALL
@@ -122,3 +122,29 @@ def test_who_asks_for_an_origin_needs_the_detector_where_values_come_in() -> Non
 def test_an_atom_of_any_finding_needs_every_detector() -> None:
     made = policy(r="when: {span_origin: user_supplied}, then: flag, phases: [output]", head=HEAD)
     assert needs(made, Phase.OUTPUT) == {"cards", "keys", "terms", "more"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "channel", "turn", "expected", "note"),
+    [
+        ("when: {detector: cards}", Channel.SYSTEM, Turn.HISTORY, {"cards"}, "asked of everything"),
+        ("when: {detector: cards, channel: user}", Channel.USER, Turn.HISTORY, {"cards"}, "asked of users"),
+        ("when: {detector: cards, channel: user}", Channel.SYSTEM, Turn.NEW, set(), "not of the app"),
+        ("when: {detector: cards, turn: new}", Channel.USER, Turn.NEW, {"cards"}, "asked of what is new"),
+        ("when: {detector: cards, turn: new}", Channel.USER, Turn.HISTORY, set(), "not of what was said before"),
+        ("when: {detector: cards, channel: {not_in: [system]}}", Channel.USER, Turn.NEW, {"cards"}, "all but the app"),
+        ("when: {detector: cards, channel: {not_in: [system]}}", Channel.SYSTEM, Turn.NEW, set(), "the app"),
+        ("when: {detector: cards, tool: pay}", Channel.TOOL_CALL, Turn.NEW, {"cards"}, "which tool it is, is not known yet"),
+        ("when: {all: [{detector: keys, channel: user}, {none: [{detector: cards, turn: history}]}]}", Channel.SYSTEM,
+         Turn.HISTORY, {"cards"}, "one under none is asked as well, and each for itself"),
+        ("when: {all: [{detector: keys}, {channel: user}]}", Channel.SYSTEM, Turn.NEW, {"keys"}, "by atom: what is beside is not weighed"),
+        ("when: {detector: cards, channel: user}, phases: [output]", Channel.USER, Turn.NEW, set(), "another phase"),
+        ("when: {detector: cards, channel: user}, mode: off", Channel.USER, Turn.NEW, set(), "a rule that is off"),
+        ("when: {detector: cards, span_origin: user_supplied}, phases: [output]", Channel.SYSTEM, Turn.HISTORY, {"cards"},
+         "whose a value is, is learnt from every text that comes in"),
+    ],
+)
+def test_who_is_heard_of_a_text(rule: str, channel: Channel, turn: Turn, expected: set[str], note: str) -> None:
+    made = policy(r=rule + ", then: flag" + ("" if "phases" in rule else ", phases: [input]"))
+    assert heard(made, Phase.INPUT, channel, turn) == expected, note
+    assert heard(made, Phase.INPUT, channel, turn) <= needs(made, Phase.INPUT)

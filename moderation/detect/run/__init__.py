@@ -57,6 +57,8 @@ class _Text:
 
 _NOTHING: tuple[Answer, ...] = ((),)
 _Job = tuple[Normalised, ...] | Passage
+Asked = tuple[Role, frozenset[str]]
+"""Who wrote a text, and the window detectors that it is for."""
 
 
 class Runner:
@@ -194,23 +196,27 @@ class Runner:
         return _together(results)
 
     async def examine(
-        self, texts: Sequence[str], wanted: frozenset[str], tenant: str, window: int, roles: Sequence[Role] = (), before: str = ""
+        self, texts: Sequence[str], wanted: frozenset[str], tenant: str, window: int, asked: Sequence[Asked] = (),
+        before: str = "",
     ) -> tuple[Examined, ...]:
         """Have whole texts judged by all wanted detectors, each detector once for all of them.
 
-        A text that all of them have judged before is not judged again. `roles`, one a text (else all are prompts), and `before`,
-        which stands before each text that is itself a window, are for window detectors alone.
+        A text that all of them have judged before is not judged again. `asked`, one a text (else all are prompts, and for all),
+        and `before`, which stands before each text that is itself a window, are for window detectors alone.
         """
-        if not roles or self.windowed.isdisjoint(wanted):
+        if not asked or self.windowed.isdisjoint(wanted):
             return await self._examine(texts, wanted, tenant, window, Role.PROMPT, before)
-        groups = {role: [text for text, one in zip(texts, roles, strict=True) if one is role] for role in dict.fromkeys(roles)}
-        every = await asyncio.gather(*[self._examine(one, wanted, tenant, window, role, before) for role, one in groups.items()])
+        groups = {kind: [text for text, one in zip(texts, asked, strict=True) if one == kind] for kind in dict.fromkeys(asked)}
+        every = await asyncio.gather(
+            *[self._examine(some, wanted - self.windowed | names & wanted, tenant, window, role, before)
+              for (role, names), some in groups.items()]
+        )
         found = {
-            (role, text): one
-            for (role, some), examined in zip(groups.items(), every, strict=True)
+            (kind, text): one
+            for (kind, some), examined in zip(groups.items(), every, strict=True)
             for text, one in zip(some, examined, strict=True)
         }
-        return tuple([found[(role, text)] for role, text in zip(roles, texts, strict=True)])
+        return tuple([found[(kind, text)] for kind, text in zip(asked, texts, strict=True)])
 
     async def _examine(
         self, texts: Sequence[str], wanted: frozenset[str], tenant: str, window: int, role: Role, before: str

@@ -249,7 +249,7 @@ def test_window_detectors_get_the_role_and_the_sentences_before() -> None:
 
     async def ask(role: Role, before: str = "") -> list[Passage]:
         model.asked.clear()
-        await runner.examine([text], wanted, "t", 5 if not before else 99, [role], before)
+        await runner.examine([text], wanted, "t", 5 if not before else 99, [(role, wanted)], before)
         return list(model.asked)
 
     async def main() -> None:
@@ -260,7 +260,7 @@ def test_window_detectors_get_the_role_and_the_sentences_before() -> None:
         assert await ask(Role.PROMPT, "Nought. ") == [Passage(text, Role.PROMPT, "Nought. ")]
         assert await ask(Role.PROMPT, "Zero. ") == []
         assert len(local.seen) == 3, "once, and after each of two texts"
-        both = await runner.examine(["a", "b", "a"], wanted, "t", 5, [Role.PROMPT, Role.RESPONSE, Role.RESPONSE])
+        both = await runner.examine(["a", "b", "a"], wanted, "t", 5, [(Role.PROMPT, wanted), (Role.RESPONSE, wanted), (Role.RESPONSE, wanted)])
         assert [one.windows for one in both] == [(Span(0, 1),)] * 3
         assert sorted(model.asked[-3:], key=str) == [Passage("a"), Passage("a", Role.RESPONSE), Passage("b", Role.RESPONSE)]
 
