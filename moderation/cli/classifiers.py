@@ -72,7 +72,7 @@ def _show(args: argparse.Namespace) -> int:
         return 0
     for key, value in said.items():
         print(f"{key:10}  {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
-    for card in ("card.md", "README.md"):
+    for card in ("card.md", "README.md") if found.folder != Path() else ():
         if (found.folder / card).exists():
             print(f"\n{(found.folder / card).read_text('utf-8')}")
             break
@@ -297,7 +297,10 @@ VERBS = (
                 {
                     "metavar": "OUT",
                     "required": True,
-                    "help": ('where the scores go: {"i": 0, "scores": {…}, "levels": {…}} a line, i from 0'),
+                    "help": (
+                        'where the scores go: {"i": 0, "scores": {…}, "levels": {…}} a line, i from 0; a row that the model has '
+                        'no answer to has no scores but "unknown", and the exit code is 2'
+                    ),
                 },
             ),
         ),

@@ -14,6 +14,7 @@ _GRAPHS = ("manifest.yaml", "model.onnx", "onnx/model.onnx")
 
 if TYPE_CHECKING:
     from moderation.detect.api import Windowed
+    from moderation.detect.guards import Offer
     from moderation.detect.transformer.folder import Folder, Written
 
 
@@ -54,17 +55,21 @@ class Subject:
 
 
 def subject(name: str, environ: Mapping[str, str]) -> Subject:
-    """The model of a name: one that ships, a folder, or the id of one that is cached. Raises UsageError.
+    """The model of a name: one that ships or that an installed package offers, a folder, or the id of one that is cached.
 
-    Where a folder has a graph for onnxruntime, that is meant, whatever weights stand beside it.
+    Raises UsageError. Where a folder has a graph for onnxruntime, that is meant, whatever weights stand beside it.
     """
     from moderation.detect.classifier import names, shipped
+    from moderation.detect.guards import TokenGuards
     from moderation.detect.models import located
     from moderation.detect.transformer.folder import read, read_written, writes
     from moderation.policy.faults import listed, meant
 
     if name in (every := names(shipped())):
         return _graph(shipped() / name, ships=True)
+    offers = TokenGuards()
+    if name in offers.names:
+        return _offered(name, offers.offer(name))
     if "/" not in name and not Path(name).is_dir():
         near = meant(name, every) or f" Known: {listed(every) or '-'}."
         raise UsageError(f"no model that ships is called {name!r}.{near}")
@@ -136,3 +141,20 @@ def _guard(name: str, folder: Written) -> Subject:
         return Opened(guard, guard, name, folder.pin, writer.runtime, tuple(heads), DEFAULT_LEVELS)
 
     return Subject(name, "qwen3guard", folder.pin, folder.path, heads, DEFAULT_LEVELS, opened)
+
+
+def _offered(name: str, offer: Offer) -> Subject:
+    from moderation.detect.guard.exchange import OTHER
+    from moderation.detect.guard.qwen3guard import Strictness
+    from moderation.detect.guard.qwen3guard_stream import CATEGORY
+    from moderation.policy.detectors import DEFAULT_LEVELS
+
+    heads = {category: category for category in (*CATEGORY.values(), OTHER)}
+
+    def opened() -> Opened:
+        from moderation.detect.transformer.token_guard import TokenGuard
+
+        guard = TokenGuard("eval", offer.open(), offer.pin, Strictness.GRADED, frozenset(heads))
+        return Opened(guard, guard, name, offer.pin, "an installed package", tuple(heads), DEFAULT_LEVELS)
+
+    return Subject(name, "qwen3guard_stream", offer.pin, Path(), heads, DEFAULT_LEVELS, opened)

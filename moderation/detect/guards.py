@@ -96,7 +96,7 @@ class TokenGuards:
         said = spec.engine
         if said is None or said.model is None:
             raise ValueError("it has no model")
-        offer = self._offer(said.model)
+        offer = self.offer(said.model)
         if said.pin != offer.pin:
             raise UsageError(f"the model is another than the policy pins: {offer.pin}", said.model)
         strictness = Strictness(str(said.options.get("strictness", Strictness.GRADED)))
@@ -108,12 +108,18 @@ class TokenGuards:
 
     def _describe(self, name: str) -> Described | str:
         try:
-            offer = self._offer(name)
+            offer = self.offer(name)
         except UsageError as error:
             return str(error)
         return Described(offer.pin, qwen3guard_stream.CATEGORY, None, {}, HIGH, spans=True)
 
-    def _offer(self, name: str) -> Offer:
+    @property
+    def names(self) -> frozenset[str]:
+        """All that is offered."""
+        return frozenset(self._offers())
+
+    def offer(self, name: str) -> Offer:
+        """What is offered under a name. Raises UsageError."""
         every = self._offers()
         if name not in every:
             hint = meant(name, every) or f" Known: {listed(sorted(every)) or '-'}."

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from moderation.cli import main
 from moderation.detect.build import build, vocabulary
 from moderation.detect.engines import Engines, engines
 from moderation.detect.guards import TokenGuards, installed
@@ -192,4 +193,22 @@ def test_a_client_that_leaves_in_the_middle_leaves_no_stream_open(tmp_path: Path
     (tmp_path / "p.yaml").write_bytes(source())
     asyncio.run(go())
     assert model.states
+    assert model.all_closed
+
+
+@pytest.mark.parametrize("verb", ["show", "eval", "bench"])
+def test_it_is_shown_measured_and_timed(tmp_path: Path, model: FakeStream, verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    data, out = tmp_path / "rows.jsonl", tmp_path / "scores.jsonl"
+    data.write_text('{"text": "a xx b", "role": "response", "labels": {"violence": 1}}')
+    given = {"show": ["--json"], "eval": ["--data", str(data), "--scores", str(out)], "bench": ["--seconds", "0", "--json"]}
+    assert main(["classifiers", verb, "fake", *given[verb]]) == 0
+    said = capsys.readouterr().out
+    match verb:
+        case "show":
+            assert (json.loads(said)["engine"], json.loads(said)["pin"]) == ("qwen3guard_stream", PIN)
+            assert not model.states
+        case "eval":
+            assert json.loads(out.read_text("utf-8"))["scores"]["violence"] == 0.9
+        case _:
+            assert len(json.loads(said)["results"]) == 2
     assert model.all_closed
