@@ -29,8 +29,8 @@ def test_there_are_enough_and_none_stands_twice() -> None:
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=_name)
 def test_a_mutant_can_be_applied(mutant: dict[str, Any]) -> None:
-    assert mutant.keys() == {"file", "find", "replace", "tests", "note"}
-    assert mutant["file"].startswith("moderation/")
+    assert mutant.keys() - {"needs"} == {"file", "find", "replace", "tests", "note"}
+    assert mutant["file"].startswith(("moderation/", "classifiers/"))
     source = (ROOT / mutant["file"]).read_text("utf-8")
     assert source.count(mutant["find"]) == 1, "the text to replace is gone, or stands there more than once"
     assert mutant["replace"] != mutant["find"]
