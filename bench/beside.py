@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import re
@@ -40,6 +41,15 @@ class Beside:
     faults: list[str] = field(default_factory=list)
     reloads: int = 0
     queries: int = 0
+
+    async def ready(self) -> int:
+        """How many workers are."""
+        link = await Link.open(self.port)
+        try:
+            reply = await link.ask(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        finally:
+            link.close()
+        return int(json.loads(reply.body)["workers"]["ready"])
 
     async def look(self) -> Row:
         """What the sidecar takes now, by the kernel and by its own figures."""

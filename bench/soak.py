@@ -111,6 +111,7 @@ async def soak(chosen: argparse.Namespace, folder: Path) -> Result:
         try:
             await asyncio.to_thread(listening, child, port, "/readyz")
             beside = Beside(child.pid, port, folder / chosen.policy.name, folder / "data", time.monotonic())
+            await complete(beside, chosen.workers)
             await beside.look()
             rest = await beside.look()
             if not chosen.json:
@@ -151,6 +152,15 @@ async def soak(chosen: argparse.Namespace, folder: Path) -> Result:
         "operational log: " + (", ".join(f"{count} x {name}" for name, count in sorted(events.items())) or "nothing")]
     command = "python -m bench.soak " + " ".join(chosen.arguments)
     return Result(machine(ROOT), command, LIMITS, rest, beside.rows, last, tally, notes, events, faults)
+
+
+async def complete(beside: Beside, workers: int) -> None:
+    """Wait until all workers are there: one alone answers /readyz, and would be taken for all of them at rest."""
+    end = time.monotonic() + 60
+    while (await beside.ready()) < workers:
+        if time.monotonic() > end:
+            raise SystemExit(f"bench: {workers} workers were not ready after 60 s")
+        await asyncio.sleep(0.1)
 
 
 async def settled(beside: Beside, rest: Row) -> Row:

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.beside import Beside
 from bench.crowd import Crowd, Cut, Link, Reply, post
 from bench.growth import COLUMNS, MIB, Limits, Row, cells, grown
-from bench.soak import recorded, said
+from bench.soak import complete, recorded, said
 from tests.kitchen import POLICY
 
 ROOT = Path(__file__).parent.parent
@@ -160,8 +161,12 @@ def test_a_decision_that_the_log_does_not_hold_is_told(tmp_path: Path) -> None:
     assert faults[1].startswith("audit verify ended with")
 
 
-def test_more_workers_than_this_version_has_are_refused() -> None:
-    from moderation.settings import BY_NAME
+def test_nothing_is_measured_before_all_workers_are_there() -> None:
+    counts = [0, 1, 1, 2]
 
-    if "workers" not in BY_NAME:
-        assert "no setting `workers`" in run("--workers", "2").stderr
+    class Slow(Beside):
+        async def ready(self) -> int:
+            return counts.pop(0)
+
+    asyncio.run(complete(Slow(0, 0, Path(), Path()), 2))
+    assert counts == []
