@@ -12,7 +12,14 @@ from moderation.detect.transformer.token_guard import Streamed
 
 MARKS = ("<|im_start|>", "<|im_end|>", "<think>", "</think>")
 _TOKEN = re.compile("|".join(map(re.escape, MARKS)) + "|(?s:.)")
-RISKS = {"x": ("Unsafe", "Violent"), "p": ("Unsafe", "PII"), "c": ("Controversial", "Violent"), "o": ("Unsafe", "Novel Harm")}
+RISKS = {
+    "x": ("Unsafe", "Violent"),
+    "†": ("Unsafe", "Violent"),
+    "‡": ("Controversial", "PII"),
+    "p": ("Unsafe", "PII"),
+    "c": ("Controversial", "Violent"),
+    "o": ("Unsafe", "Novel Harm"),
+}
 PIN = "sha256:" + "7" * 64
 
 
