@@ -19,9 +19,8 @@ from moderation.detect.api import Passage
 from moderation.detect.decoding import LAYERS, STRETCHES
 from moderation.detect.guard.exchange import Engine, Question, Reply, Stamp
 from moderation.detect.guard.pace import Pace
-from moderation.detect.legible import SURE, asked_about, may_know
+from moderation.detect.legible import SURE, asked_about, may_know, reads_all
 from moderation.errors import UpstreamError
-from moderation.language import strange
 from moderation.verdict import Cause, Finding, Unknown
 
 Send = Callable[[Question], Awaitable[Reply]]
@@ -93,7 +92,8 @@ class Http:
 
         A piece without an answer is a passage without one.
         """
-        if self._languages is not None and not may_know(self._languages, passage.text):
+        known = None if passage.trial else self._languages  # whether it answers at all, it can show in any language
+        if known is not None and not may_know(known, passage.text):
             return Unknown(self.id, Cause.UNSUPPORTED)
         found: dict[str, int] = {}
         for one in asked_about(passage, self._engine.limit(passage.role)):
@@ -102,8 +102,7 @@ class Http:
                 return Unknown(self.id, said)
             for category, score in said:
                 found[category] = max(score, found.get(category, 0))
-        sure = max(found.values(), default=0) >= SURE
-        if not sure and self._languages is not None and strange(passage.text, self._languages):
+        if known is not None and max(found.values(), default=0) < SURE and not reads_all(known, passage.text):
             return Unknown(self.id, Cause.UNSUPPORTED)
         return tuple(Finding(self.id, category, None, category, score, None) for category, score in sorted(found.items()))
 

@@ -63,7 +63,7 @@ class Legible:
         return [self._together(one, some) for one, some in zip(passages, by_passage, strict=True)]
 
     def _views(self, passage: Passage) -> list[_View]:
-        if self._languages is None or may_know(self._languages, passage.text):
+        if self._languages is None or passage.trial or may_know(self._languages, passage.text):
             return _readings(passage)
         rest = _words_of(self._languages, readings(passage.text)[0].text)
         return [_View(Passage(rest, passage.role), None)] if rest else []
@@ -79,7 +79,7 @@ class Legible:
                 if key not in found or found[key].score < one.score:
                     found[key] = one
         told = tuple(found.values())
-        if self._languages is None or (may_know(self._languages, passage.text) and not strange(passage.text, self._languages)):
+        if self._languages is None or passage.trial or reads_all(self._languages, passage.text):
             return told
         return tuple(one for one in told if one.score >= SURE) or Unknown(self.id, Cause.UNSUPPORTED)
 
@@ -161,6 +161,11 @@ def _words_of(languages: frozenset[str], text: str) -> str:
 def may_know(languages: frozenset[str], text: str) -> bool:
     """Whether who knows these languages may know that of a text, as far as its script tells."""
     return _knows(languages, language_of(text))
+
+
+def reads_all(languages: frozenset[str], text: str) -> bool:
+    """Whether who knows these languages may know all of a text. Where not, that nothing was found in it says nothing."""
+    return may_know(languages, text) and not strange(text, languages)
 
 
 def asked_about(passage: Passage, limit: int | None) -> Iterator[Passage]:

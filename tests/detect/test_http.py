@@ -22,6 +22,7 @@ from moderation.detect.guard.pace import Pace
 from moderation.detect.guard.qwen3guard import Qwen3Guard
 from moderation.detect.http import Http
 from moderation.detect.judges import MOST, sender
+from moderation.detect.run import TRIAL
 from moderation.text import Role
 from moderation.upstream import Timeouts, Upstream
 from moderation.verdict import Cause, Finding, Unknown
@@ -382,6 +383,14 @@ def test_a_sentence_that_it_does_not_know_is_unknown_but_for_what_it_found() -> 
     )
     said = one(json_script({"results": [result]}), text, engine, languages=["en"])
     assert said == Unknown("judge", Cause.UNSUPPORTED), "a score near nothing finds nothing"
+
+
+@pytest.mark.parametrize("languages", [["en"], ["zh"], ["ja"], ["am"], ["en", "zh"]])
+def test_a_trial_asks_in_whatever_language(languages: list[str]) -> None:
+    """Else the trial of a judge that is gone gives `unsupported`, which is no failure."""
+    gone = json_script({"error": {}}, status=500)
+    assert one(gone, Passage(TRIAL, trial=True), languages=languages) == Unknown("judge", Cause.UNAVAILABLE)
+    assert one(json_script(SAFE), Passage(TRIAL, trial=True), languages=languages) == ()
 
 
 def test_no_word_of_a_judge_gets_into_a_finding() -> None:

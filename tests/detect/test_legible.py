@@ -144,6 +144,14 @@ def test_languages(text: str, languages: list[str], found: bool | None, note: st
         assert bool(answer) is found, note
 
 
+@pytest.mark.parametrize("languages", [["en"], ["ja"], ["am"]])
+def test_a_trial_is_read_in_whatever_language(languages: list[str]) -> None:
+    """Else a model that is broken gives `unsupported` in its trial, which is no failure."""
+    reader = Reader()
+    assert Legible(reader, languages).detect([Passage("A text. 你好，世界。", trial=True)]) == [()]
+    assert [one.trial for one in reader.asked] == [True]
+
+
 def test_versions_differ_by_what_is_known() -> None:
     versions = {Legible(Reader(), languages).version for languages in (None, ["en"], ["en", "zh"])}
     assert len(versions) == 3

@@ -14,8 +14,7 @@ from moderation.detect.api import Passage
 from moderation.detect.decoding import LAYERS, STRETCHES
 from moderation.detect.guard.chat import Message
 from moderation.detect.guard.qwen3guard import CATEGORY, LIMIT, MAX_TOKENS, Strictness, judged, messages
-from moderation.detect.legible import SURE, asked_about, may_know
-from moderation.language import strange
+from moderation.detect.legible import SURE, asked_about, may_know, reads_all
 from moderation.verdict import Cause, Finding, Unknown
 
 
@@ -64,7 +63,8 @@ class Guard:
 
     def _one(self, passage: Passage) -> tuple[Finding, ...] | Unknown:
         """The highest score of each category in any piece of what it says, shows or hides. No answer is no safe one."""
-        if self._languages is not None and not may_know(self._languages, passage.text):
+        known = None if passage.trial else self._languages  # whether it answers at all, it can show in any language
+        if known is not None and not may_know(known, passage.text):
             return Unknown(self.id, Cause.UNSUPPORTED)
         found: dict[str, int] = {}
         for one in asked_about(passage, LIMIT):
@@ -76,7 +76,6 @@ class Guard:
                 category = self._counts[each.label]
                 if each.score and category in self._categories:
                     found[category] = max(each.score, found.get(category, 0))
-        sure = max(found.values(), default=0) >= SURE
-        if not sure and self._languages is not None and strange(passage.text, self._languages):
+        if known is not None and max(found.values(), default=0) < SURE and not reads_all(known, passage.text):
             return Unknown(self.id, Cause.UNSUPPORTED)
         return tuple(Finding(self.id, category, None, category, score, None) for category, score in sorted(found.items()))

@@ -102,6 +102,8 @@ def test_a_language_that_it_does_not_know_is_not_asked_about() -> None:
     assert told(guard.detect([mixed])[0]) is Cause.UNSUPPORTED, "a sentence that it does not read is not safe"
     unsafe = Guard("g", Scribe(tiny.UNSAFE), Strictness.GRADED, ALL, None, ["en"])
     assert told(unsafe.detect([mixed])[0]) == {"violence": HIGH}, "what it is sure of counts all the same"
+    (tried,) = guard.detect([Passage("你好，今天的天气很好。", trial=True)])
+    assert (told(tried), len(scribe.asked)) == ({}, 3), "whether it answers shows in any language"
 
 
 def test_only_what_the_policy_wants_and_under_its_names() -> None:
