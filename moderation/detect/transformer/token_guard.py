@@ -17,8 +17,7 @@ from moderation.detect.api import Passage
 from moderation.detect.decoding import LAYERS, STRETCHES
 from moderation.detect.guard.qwen3guard import Strictness
 from moderation.detect.guard.qwen3guard_stream import ASSISTANT, USER, USER_END, Verdict, category, confirmed, verdict
-from moderation.detect.legible import SURE, may_know, spelt_out
-from moderation.language import strange
+from moderation.detect.legible import SURE, may_know, reads_all, spelt_out
 from moderation.text import Role, Span
 from moderation.verdict import Cause, Finding, Unknown
 
@@ -59,7 +58,7 @@ class _Stream:
         self._state: Any = None
         self._open = False
 
-    def say(self, ids: Sequence[int], role: str) -> Verdict:
+    def send(self, ids: Sequence[int], role: str) -> Verdict:
         """The verdict on the last of these tokens. Raises _Lost where what the model says is in no format of its."""
         result, self._state = self._of.model.stream_moderate_from_ids(self._of.tensor(ids), role=role, stream_state=self._state)
         self._open = True
@@ -108,7 +107,8 @@ class TokenGuard:
         """What it finds in a passage, in its place; and in what that hides, which counts for all of it."""
         if not passage.text:
             return ()
-        if self._languages is not None and not may_know(self._languages, passage.text):
+        known = None if passage.trial else self._languages  # whether it answers at all, it can show in any language
+        if known is not None and not may_know(known, passage.text):
             return Unknown(self.id, Cause.UNSUPPORTED)
         found: dict[tuple[int, int, str], Finding] = {}
         every = Span(0, len(passage.text))
@@ -123,7 +123,7 @@ class TokenGuard:
         except _Lost:
             return Unknown(self.id, Cause.INVALID)
         sure = max((one.score for one in found.values()), default=0) >= SURE
-        if not sure and self._languages is not None and strange(passage.text, self._languages):
+        if known is not None and not sure and not reads_all(known, passage.text):
             return Unknown(self.id, Cause.UNSUPPORTED)
         return tuple(found[key] for key in sorted(found))
 
@@ -132,15 +132,15 @@ class TokenGuard:
         with self._opened() as stream:
             if passage.role is not Role.RESPONSE:
                 turns = [_turn(text) for text in (passage.before, passage.text) if text]
-                said = stream.say(self._ids("\n".join(turns)), "user")
+                said = stream.send(self._ids("\n".join(turns)), "user")
                 return [(Span(0, len(passage.text)), said)] if said.score else []
-            stream.say(self._ids(_turn("")), "user")
+            stream.send(self._ids(_turn("")), "user")
             last: Verdict | None = None
             for token in self._ids(ASSISTANT):
-                stream.say([token], "assistant")
+                stream.send([token], "assistant")
             for token in self._ids(_plain(passage.before)) if passage.before else ():
-                last = stream.say([token], "assistant")
-            tokens = [(place, stream.say([token], "assistant")) for token, place in self._tokens(passage.text)]
+                last = stream.send([token], "assistant")
+            tokens = [(place, stream.send([token], "assistant")) for token, place in self._tokens(passage.text)]
         return [(one.span, Verdict(one.score, one.label)) for one in confirmed(last, tokens)]
 
     @contextmanager

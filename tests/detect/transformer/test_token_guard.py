@@ -180,4 +180,5 @@ def test_a_language_that_it_does_not_know_opens_no_stream() -> None:
         R,
     )
     assert told(one.detect([mixed])[0]) is Cause.UNSUPPORTED, "a sentence that it does not read is not safe"
+    assert told(one.detect([Passage("你好，今天的天气很好。", R, trial=True)])[0]) == [], "but whether it answers is tried on any"
     assert model.all_closed
