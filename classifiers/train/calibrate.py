@@ -2,13 +2,15 @@
 harmless text, in the stricter of English and Chinese; and write the manifest.
 
 Every head flags the same share q of harmless text at a level, and q is the greatest for which their union stays within the
-level's rate. So the maximum over the heads ranks texts by how rare such a score is among harmless ones, whatever the head. All
-of it is measured on `dev.jsonl`, with the quantised model, on plain rows of which every head is known to be 0.
+level's rate; no level asks for less than the odds in FLOORS. So the maximum over the heads ranks texts by how rare such a score
+is among harmless ones, whatever the head. All of it is measured on `dev.jsonl`, with the quantised model, on plain rows of which
+every head is known to be 0.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +36,9 @@ POINTS = (
     (0.92, 0.005),
     (0.97, 0.002),
 )
+# (score, least logit). Rare among harmless texts is not enough: where a head is so sure of all development texts that one of 1 %
+# is rare, a short greeting would reach a level. So a level also asks for odds: 3 to 7, 1 to 1, 4 to 1.
+FLOORS = ((0.5, -0.85), (0.7, -0.4), (0.85, 0.0), (0.92, 0.7), (0.97, 1.39))
 LEVELS = {"medium": 0.5, "high": 0.85, "critical": 0.97}
 STRICT = ("en", "zh")
 ALL = "all"  # texts of all languages of STRICT
@@ -95,7 +100,8 @@ def calibrated(negatives: Sequence[Floats], everything: Floats) -> Calibration:
     lines = [(value, thresholds(negatives, share_for(negatives, rate))) for value, rate in POINTS]
     knots: dict[str, tuple[tuple[float, float], ...]] = {}
     for i, head in enumerate(HEADS):
-        line = [(float(at[i]), value) for value, at in lines]
+        least = dict(FLOORS)
+        line = [(max(float(at[i]), least.get(value, -math.inf)), value) for value, at in lines]
         top = max(float(everything[:, i].max()), line[-1][0] + 1.0)
         line = [(min(float(everything[:, i].min()), line[0][0] - 1.0), 0.0), *line, (top, 1.0)]
         knots[head] = _rising(line)

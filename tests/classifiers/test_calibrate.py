@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classifiers.train.calibrate import LEVELS, POINTS, calibrated, harmless, rates
+from classifiers.train.calibrate import FLOORS, LEVELS, POINTS, calibrated, harmless, rates
 from classifiers.train.examples import Example
 from classifiers.train.metrics import Floats
 from classifiers.train.row import BENIGN, HEADS
@@ -34,7 +34,7 @@ def test_no_level_flags_more_than_promised_in_either_language(seed: int, first: 
 
 
 def test_the_stricter_language_comes_close_to_what_is_promised() -> None:
-    en, zh = logits(1, 4000), logits(2, 4000, 1.0)
+    en, zh = logits(1, 4000, 9.0), logits(2, 4000, 10.0)  # so sure of nothing that the floors do not count
     scale = calibrated([en, zh], np.concatenate([en, zh]))
     _, union = rates(scale.scores(np.concatenate([en, zh])), {"en": range(4000), "zh": range(4000, 8000)}, ("en", "zh"))
     assert 0.04 < max(union["medium"][lang].value for lang in ("en", "zh")) <= 0.05
@@ -54,6 +54,16 @@ def test_scores_rise_with_logits_and_stay_within_0_and_1(seed: int, ties: bool) 
     scores = scale.scores(wide)
     assert (np.diff(scores, axis=0) >= 0).all()
     assert (scores.min(), scores.max()) == (0.0, 1.0)
+
+
+def test_a_level_asks_for_odds_too() -> None:
+    """Where all harmless texts of the development split are far below, what is less far below is no attack for that."""
+    calm = np.full((500, 7), -8.0) + np.linspace(-1, 1, 500)[:, None]
+    scale = calibrated([calm, calm], calm)
+    for value, least in FLOORS:
+        assert (scale.scores(np.full((1, 7), least - 0.01)) < value).all()
+        assert (scale.scores(np.full((1, 7), least + 0.01)) >= value).all()
+    assert {level for level, at in LEVELS.items() if at in dict(FLOORS)} == set(LEVELS)
 
 
 def test_the_points_hold_the_levels() -> None:

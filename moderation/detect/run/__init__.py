@@ -18,9 +18,10 @@ from moderation.detect.prefilter import Prefilter
 from moderation.detect.run.breaker import Breaker, State
 from moderation.detect.run.cache import FINDING, Cache
 from moderation.detect.run.examined import Examined, gathered
-from moderation.detect.run.guard import PIECE, Answer, by_pieces, detected, is_loud, quiet, scan, scan_once, whole
+from moderation.detect.run.guard import PIECE, Answer, by_pieces, detected, is_loud, quiet, scan, scan_once, together, whole
 from moderation.detect.run.questions import TIMEOUT, Questions
 from moderation.detect.run.trials import Trials, cause_of
+from moderation.detect.run.turns import TURN, by_turns
 from moderation.detect.run.versions import Versions
 from moderation.detect.run.workers import Beat, Hung, Overloaded, Workers
 from moderation.normalise import Normalised, readings
@@ -152,7 +153,7 @@ class Runner:
             return hold
         covered = prefilter.covers if hold is not None else frozenset()
         nothing = Scan((), hold or 0)
-        return _together([nothing if one in covered else self._scan_one(one, text, start, final) for one in detectors])
+        return together([nothing if one in covered else self._scan_one(one, text, start, final) for one in detectors])
 
     def warm(self, wanted: Iterable[tuple[frozenset[str], bool]]) -> None:
         """Build what a first request would wait for: prefilters of sets of detectors, and whether what they read grows."""
@@ -193,7 +194,7 @@ class Runner:
             else:
                 known = self._categories.get(detector)
                 results.append(await self._run(detector, partial(scan_once, local, text, start, final, known)))
-        return _together(results)
+        return together(results)
 
     async def examine(
         self, texts: Sequence[str], wanted: frozenset[str], tenant: str, window: int, asked: Sequence[Asked] = (),
@@ -315,7 +316,9 @@ class Runner:
         if missing:
             batch = [jobs[key] for key in missing]
             told = name in self._questions.judges
-            found = await (self._inquire(name, batch) if told else self._run(name, partial(self._judge, name, batch)))
+            at_once = max(TURN, self._windowed[name].batch) if name in self._windowed else len(batch)
+            found = await (self._inquire(name, batch) if told else by_turns(
+                lambda some: self._run(name, partial(self._judge, name, some)), batch, at_once))
             for at, key in enumerate(missing):
                 answer = found if isinstance(found, Unknown) else found[at]
                 known[key] = answer
@@ -392,9 +395,3 @@ class Runner:
     def _unknown(self, name: str, cause: Cause, seconds: float) -> Unknown:
         self._observe(name, seconds, cause)
         return Unknown(name, cause)
-
-
-def _together(results: Sequence[Scan | Unknown]) -> int | Sequence[Scan | Unknown]:
-    """How far all are done, where none of them found anything or failed; else what each says."""
-    holds = [one.hold for one in results if isinstance(one, Scan) and not one.findings]
-    return min(holds) if len(holds) == len(results) else results

@@ -175,3 +175,9 @@ def _are_findings(found: object, detector: str, least: int, most: int, known: Kn
         elif not isinstance(span, Span) or not least <= span.start < span.end <= most:
             return False
     return True
+
+
+def together(results: Sequence[Scan | Unknown]) -> int | Sequence[Scan | Unknown]:
+    """How far all are done, where none of them found anything or failed; else what each says."""
+    holds = [one.hold for one in results if isinstance(one, Scan) and not one.findings]
+    return min(holds) if len(holds) == len(results) else results

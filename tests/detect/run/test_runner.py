@@ -17,6 +17,7 @@ from moderation.detect.patterns import Patterns
 from moderation.detect.run import INLINE_LENGTH, Runner
 from moderation.detect.run.cache import Cache
 from moderation.detect.run.examined import Examined
+from moderation.detect.run.turns import TURN, by_turns
 from moderation.detect.run.workers import Workers
 from moderation.normalise import normalise
 from moderation.sentence import windows
@@ -364,3 +365,36 @@ def test_same_with_the_real_thing_whatever_way_it_runs() -> None:
 
     asyncio.run(main())
     runner.close()
+
+
+def test_a_long_text_does_not_keep_a_short_one_waiting() -> None:
+    """With one thread: the short text is read after some windows of the long one, not after all of them."""
+    model = Model(lambda texts: [() for _ in texts], batch=1)
+    runner = Runner({"model": model}, {"model": 5.0}, workers=Workers(threads=1))
+
+    async def main() -> None:
+        wanted = frozenset({"model"})
+        long = asyncio.create_task(runner.examine(["".join(f"Sentence {n} here. " for n in range(100))], wanted, "t", 20))
+        await asyncio.sleep(0)
+        await asyncio.gather(long, runner.examine(["short"], wanted, "t", 20))
+
+    asyncio.run(main())
+    runner.close()
+    order = [one.text for one in model.asked]
+    assert len(order) == 51
+    assert order.index("short") <= 2 * TURN
+
+
+@pytest.mark.parametrize(("fails", "expected"), [((), "aaaaaaaaaa"), ((0,), "UUUUUUUUUU"), ((4,), "aaaaUUUUUU"), ((8,), "aaaaaaaaUU")])
+def test_a_part_that_failed_leaves_the_rest_unknown(fails: tuple[int, ...], expected: str) -> None:
+    lost, asked = Unknown("model", Cause.TIMEOUT), []
+
+    async def run(some: Sequence[int]) -> Sequence[str | Unknown] | Unknown:
+        asked.append(list(some))
+        return lost if some[0] in fails else ["a"] * len(some)
+
+    found = asyncio.run(by_turns(run, range(10), 4))
+    assert not isinstance(found, Unknown)
+    assert "".join("U" if isinstance(one, Unknown) else one for one in found) == expected
+    assert asked == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]][: len(asked)]
+    assert len(asked) == (fails[0] // 4 + 1 if fails else 3), "and is not tried"
